@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def wait_until(condition: Callable[[], T], timeout: float, what: str, every: float = 0.05) -> T:
-    """Return the first truthy value of `condition`; fail after `timeout` seconds naming `what` and the last value.
+    """Return the first truthy value of `condition`; after `timeout` seconds fail, naming `what`.
 
     Exceptions of `condition` are not swallowed: a condition that may fail for a while says so itself.
     """

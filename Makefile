@@ -1,0 +1,43 @@
+# The developers' whole interface; `make` alone lists it.
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+DEMO ?=
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:  ## .venv with everything that tests and development need
+	@.ci/setup-venv requirements-dev.txt
+
+demo:  ## the whole product on this machine: prints READY and an address (DEMO="--port 9443" for options)
+	@.ci/setup-venv requirements-local.txt
+	@exec .venv/bin/whisperctl local $(DEMO)
+
+test: setup  ## every test that this machine can run; says what the others need
+	$(PY) -m pytest
+	@$(PY) -m tests.javascript
+
+lint: setup  ## ruff, mypy --strict, shellcheck where it is installed
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	@.ci/shell-lint
+
+check: lint test  ## what CI runs
+
+package: setup  ## the Lambda package under build/lambda
+	$(PY) -m tests.package.build build/lambda
+
+screenshots: setup  ## pictures of the page into docs/img
+	$(PY) -m tests.browser.screenshots
+
+speech: setup  ## the clips under whisperctl/speech and tests/speech anew (needs espeak-ng)
+	$(PY) -m bench.speech
+
+locks: setup  ## every lock anew, after a change of a requirements.in or of pyproject.toml
+	.ci/locks
+
+clean:  ## removes what the targets above made, .venv included
+	rm -rf .venv .local build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis whisperlive_edge.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help setup demo test lint check package screenshots speech locks clean
