@@ -84,9 +84,7 @@ class Stack:
 
     def advance(self, seconds: float) -> None:
         """Move the stand-in's clock forward."""
-        httpx.post(
-            f"{self.aws_endpoint}/{STANDIN}/clock", json={"advance_s": seconds}, timeout=10
-        ).raise_for_status()
+        httpx.post(f"{self.aws_endpoint}/{STANDIN}/clock", json={"advance_s": seconds}, timeout=10).raise_for_status()
 
     def asleep(self) -> None:
         """Stop the GPU by force and wait until it sleeps."""
@@ -149,3 +147,24 @@ def _when_ready(process: subprocess.Popen[str], state_dir: Path, errors: Path) -
     about = json.loads((state_dir / "stack.json").read_text())
     names = Stack.__dataclass_fields__.keys() & about.keys()
     return Stack(**{name: about[name] for name in names}, state_dir=state_dir, process=process)
+
+
+def whisperctl(*arguments: str, timeout: float = 90) -> subprocess.CompletedProcess[str]:
+    """The operator's command as a user runs it."""
+    return subprocess.run(
+        [sys.executable, "-m", "whisperctl", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def issue_token(stack: Stack, role: str, minutes: int) -> str:
+    """A token made as an operator makes one, on the command line."""
+    run = whisperctl(
+        "token", "add", "--role", role, "--minutes", str(minutes), "--json", "--state-dir", str(stack.state_dir)
+    )
+    assert run.returncode == 0, run.stderr
+    return str(json.loads(run.stdout)["token"])

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], timeout: float, what: str, every: float = 0.05) -> T:
+def wait_until(condition: Callable[[], T | None], timeout: float, what: str, every: float = 0.05) -> T:
     """Return the first truthy value of `condition`; after `timeout` seconds fail, naming `what`.
 
     Exceptions of `condition` are not swallowed: a condition that may fail for a while says so itself.
