@@ -1,0 +1,62 @@
+"""The command line: one click group, its verbs loaded only when they are used.
+
+Loading a verb late keeps `whisperctl --help` fast: `local` pulls in moto, `stream` numpy and PyAV,
+`token` boto3.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+
+import click
+
+VERBS = {
+    "local": ("whisperctl.commands.local", "Run the whole stack on this machine, without AWS."),
+    "stream": ("whisperctl.commands.stream", "Stream a file or the microphone and print the words."),
+    "wake": ("whisperctl.commands.power", "Wake the GPU for some minutes."),
+    "stop": ("whisperctl.commands.power", "Drain the GPU and put it to sleep."),
+    "status": ("whisperctl.commands.power", "Say what the GPU does, why, and what comes next."),
+    "token": ("whisperctl.commands.token", "Add, list and revoke access tokens."),
+}
+
+
+class LateGroup(click.Group):
+    """A group that imports the module of a verb when that verb is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 click's signature
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 click's signature
+        if cmd_name not in VERBS:
+            return None
+        command = getattr(importlib.import_module(VERBS[cmd_name][0]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 click's signature
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
+
+
+def version() -> str:
+    """Version of the installed package; 'unknown' in a tree that was never installed."""
+    try:
+        return importlib.metadata.version("whisperlive-edge")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+@click.group(
+    cls=LateGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 refused, 4 lost audio, 5 not reachable.",
+)
+@click.version_option(version(), prog_name="whisperctl")
+def cli() -> None:
+    """Private live transcription on a GPU that sleeps when nobody speaks.
+
+    The stack is found by --url and --token, by WHISPERCTL_URL, WHISPERCTL_TOKEN and WHISPERCTL_CA, or in
+    .local/stack.json, which `whisperctl local` writes. Prefer the environment to --token: other users of
+    this machine can read a running command's arguments.
+    """

@@ -1,0 +1,73 @@
+"""`whisperctl local`: parse, then hand over to the embedded cloud."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from whisperctl.local import LocalOptions, run
+
+DEFAULT = LocalOptions()
+
+
+@click.command(
+    epilog="Example: whisperctl local --port 8443\n\n"
+    "Exit codes: 0 ended or check passed, 1 could not start or check failed, 2 usage, 130 Ctrl-C."
+)
+@click.option("--port", type=click.IntRange(1, 65535), default=DEFAULT.port, show_default=True,
+              help="HTTPS port of the edge on localhost.")
+@click.option("--state-dir", type=click.Path(file_okay=False, path_type=Path), default=DEFAULT.state_dir,
+              show_default=True, help="Where the stack keeps its files.")
+@click.option("--boot-seconds", type=click.FloatRange(0), default=DEFAULT.boot_seconds, show_default=True,
+              help="How long a machine takes from start to running.")
+@click.option("--stop-seconds", type=click.FloatRange(0), default=DEFAULT.stop_seconds, show_default=True,
+              help="How long a machine takes to stop.")
+@click.option("--agent-seconds", type=click.FloatRange(0), default=DEFAULT.agent_seconds, show_default=True,
+              help="How long after that its SSM agent takes to report.")
+@click.option("--idle-minutes", type=click.FloatRange(0, min_open=True), default=DEFAULT.idle_minutes,
+              show_default=True, help="How long the GPU lingers after the last session.")
+@click.option("--night", default=DEFAULT.night, metavar="HOURS",
+              help="Closed hours, for example '22:00-06:00 Europe/Berlin'.")
+@click.option("--max-streams", type=click.IntRange(1, 64), default=DEFAULT.max_streams, show_default=True,
+              help="Streams the GPU takes at once.")
+@click.option("--no-ticket", is_flag=True, help="Serve stock WhisperLive clients, which carry no ticket.")
+@click.option("--stack-name", default=DEFAULT.stack_name, show_default=True, help="Name of the stack.")
+@click.option("--check", is_flag=True, help="Wake, stream the built-in speech, stop, print JSON and leave.")
+@click.option("--json", "json_output", is_flag=True, help="Print stack.json in place of the READY line.")
+@click.pass_context
+def local(
+    ctx: click.Context,
+    port: int,
+    state_dir: Path,
+    boot_seconds: float,
+    stop_seconds: float,
+    agent_seconds: float,
+    idle_minutes: float,
+    night: str,
+    max_streams: int,
+    no_ticket: bool,
+    stack_name: str,
+    check: bool,
+    json_output: bool,
+) -> None:
+    """Run the whole stack on this machine, without AWS.
+
+    Prints READY and the address of the page once everything is up, with the GPU asleep. Ctrl-C ends every
+    process it started.
+    """
+    options = LocalOptions(
+        port=port,
+        state_dir=state_dir,
+        boot_seconds=boot_seconds,
+        stop_seconds=stop_seconds,
+        agent_seconds=agent_seconds,
+        idle_minutes=idle_minutes,
+        night=night,
+        max_streams=max_streams,
+        require_ticket=not no_ticket,
+        stack_name=stack_name,
+        check=check,
+        json_output=json_output,
+    )
+    ctx.exit(run(options))

@@ -1,0 +1,48 @@
+"""What can go wrong for a user of `whisperctl`: one sentence and one exit code each.
+
+    CtlError                 1  something failed that no other code names
+    ├── UsageError           2  the command was called wrongly, or a file cannot be used
+    ├── Refused              3  the stack answered, and said no
+    ├── LostAudio            4  some audio was never confirmed by the server
+    └── NotReachable         5  nobody answered at the address
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import IO, Any
+
+import click
+
+
+class CtlError(click.ClickException):
+    """An error shown as `whisperctl: sentence` on stderr; `exit_code` becomes the command's."""
+
+    exit_code = 1
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"whisperctl: {self.message}", file=file or sys.stderr)
+
+
+class UsageError(CtlError):
+    """Wrong use: a missing setting, a file that is not audio."""
+
+    exit_code = 2
+
+
+class Refused(CtlError):
+    """The stack said no: a token or ticket it does not take, a role too low, closed hours, a full GPU."""
+
+    exit_code = 3
+
+
+class LostAudio(CtlError):
+    """The stream ended before the server had confirmed everything that was captured."""
+
+    exit_code = 4
+
+
+class NotReachable(CtlError):
+    """No answer: wrong address, no network, a certificate that cannot be verified."""
+
+    exit_code = 5
