@@ -19,6 +19,8 @@ class CtlError(click.ClickException):
     """An error shown as `whisperctl: sentence` on stderr; `exit_code` becomes the command's."""
 
     exit_code = 1
+    reported = False
+    """True when the command's own JSON said it already."""
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(f"whisperctl: {self.message}", file=file or sys.stderr)

@@ -1,0 +1,134 @@
+"""`whisperctl wake`, `stop` and `status`: the GPU's power, by hand."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from whisperctl.api import Api
+from whisperctl.errors import CtlError, Refused
+from whisperctl.output import PHASES, errors_as_json, note, print_json, stack_options
+from whisperctl.stack import find_stack
+
+POLL_S = 1.0
+CODES = "Exit codes: 0 done, 1 not in time, 2 usage, 3 refused, 5 not reachable."
+
+
+@click.command(epilog=f"Example: whisperctl wake --minutes 30 --wait\n\n{CODES}")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="How long; capped by the stack.")
+@click.option("--reason", help="Kept in the audit trail.")
+@click.option("--wait", is_flag=True, help="Return only when the GPU is ready.")
+@click.option(
+    "--timeout", type=click.FloatRange(0), default=600.0, show_default=True, help="Longest --wait, in seconds."
+)
+@stack_options
+@errors_as_json
+def wake(
+    minutes: float | None,
+    reason: str | None,
+    wait: bool,
+    timeout: float,
+    url: str | None,
+    token: str | None,
+    state_dir: Path,
+    as_json: bool,
+) -> None:
+    """Wake the GPU for some minutes, as a booking from now."""
+    with Api(find_stack(os.environ, url=url, token=token, state_dir=state_dir), "speaker") as api:
+        status = api.start_gpu(minutes, reason)
+        if wait:
+            status = await_phase(api, "ready", timeout, status)
+    _show(status, as_json)
+
+
+@click.command(epilog=f"Example: whisperctl stop --reason 'end of the meeting'\n\n{CODES}")
+@click.option("--force", is_flag=True, help="Cut live streams instead of letting them finish.")
+@click.option("--closed-until", metavar="TIME", help="Admit no session before, for example 2027-01-05T06:00:00Z.")
+@click.option("--reason", help="Kept in the audit trail.")
+@click.option("--wait", is_flag=True, help="Return only when the GPU is asleep.")
+@click.option(
+    "--timeout", type=click.FloatRange(0), default=600.0, show_default=True, help="Longest --wait, in seconds."
+)
+@stack_options
+@errors_as_json
+def stop(
+    force: bool,
+    closed_until: str | None,
+    reason: str | None,
+    wait: bool,
+    timeout: float,
+    url: str | None,
+    token: str | None,
+    state_dir: Path,
+    as_json: bool,
+) -> None:
+    """Drain the GPU and put it to sleep; ends sessions and the running booking."""
+    with Api(find_stack(os.environ, url=url, token=token, state_dir=state_dir), "operator") as api:
+        status = api.stop_gpu(force=force, closed_until=closed_until, reason=reason)
+        if wait:
+            status = await_phase(api, "asleep", timeout, status)
+    _show(status, as_json)
+
+
+@click.command(epilog="Example: whisperctl status --json\n\nExit codes: 0 done, 2 usage, 3 refused, 5 not reachable.")
+@stack_options
+@errors_as_json
+def status(url: str | None, token: str | None, state_dir: Path, as_json: bool) -> None:
+    """Say what the GPU does, why, and what comes next."""
+    with Api(find_stack(os.environ, url=url, token=token, state_dir=state_dir), "viewer") as api:
+        _show(api.status(), as_json)
+
+
+def await_phase(
+    api: Api,
+    phase: str,
+    timeout_s: float,
+    status: dict[str, Any],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[str, Any]:
+    """Poll until the GPU is in `phase`; CtlError after `timeout_s`, Refused when it failed on the way."""
+    began = clock()
+    seen = ""
+    while status["phase"] != phase:
+        if status["phase"] != seen:
+            seen = status["phase"]
+            note(f"[{clock() - began:5.1f} s] {PHASES.get(seen, seen)}")
+        if seen == "failed":
+            raise Refused(f"the GPU cannot start: {status.get('reason') or 'no cause given'}")
+        if clock() - began > timeout_s:
+            raise CtlError(f"not {phase} after {timeout_s:.0f} s; it is {seen}: {status.get('reason')}")
+        sleep(POLL_S)
+        status = api.status()
+    return status
+
+
+def _show(status: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(status)
+        return
+    phase = str(status.get("phase"))
+    click.echo(f"GPU    {phase}: {status.get('reason') or PHASES.get(phase, phase)}")
+    following = status.get("next") or {}
+    if following.get("action"):
+        because = f" ({following['because']})" if following.get("because") else ""
+        at = f" at {following['at']}" if following.get("at") else ""
+        click.echo(f"next   {following['action']}{at}{because}")
+    gpu = status.get("gpu") or {}
+    if gpu:
+        parts = [gpu.get("instance_id"), gpu.get("type"), gpu.get("zone"), gpu.get("state"), gpu.get("model")]
+        if gpu.get("active_streams"):
+            parts.append(f"{gpu['active_streams']} of {gpu.get('capacity')} streams")
+        click.echo("host   " + " ".join(str(part) for part in parts if part))
+    edge = status.get("edge") or {}
+    if edge:
+        points = "points at a ready GPU" if edge.get("upstream_ok") else "points at no ready GPU"
+        click.echo(f"edge   {edge.get('instance_id', '')} {edge.get('state', '')} {points}".replace("  ", " "))
+    for wish in status.get("wishes") or []:
+        words = wish if isinstance(wish, str) else ", ".join(f"{k} {v}" for k, v in wish.items() if v is not None)
+        click.echo(f"wish   {words}")

@@ -1,0 +1,152 @@
+"""`whisperctl stream`: a file or the microphone in, words and a report out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from whisperctl.audio import FileSource, MicrophoneSource, Source, decode_file
+from whisperctl.errors import LostAudio, UsageError
+from whisperctl.output import StreamView, errors_as_json, note, print_json, stack_options
+from whisperctl.stack import find_stack
+from whisperctl.streaming import Report, Stream, Wish
+from whisperctl.wer import word_error_rate
+
+LOST_TOLERANCE_S = 0.05
+"""Less than this unconfirmed is rounding of times, not loss."""
+
+
+class Pace(click.ParamType[Any]):
+    """`max`, or a speed as a multiple of real time."""
+
+    name = "pace"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | None:
+        if value == "max":
+            return None
+        try:
+            pace = float(str(value))
+        except ValueError:
+            pace = 0.0
+        if not 0.1 <= pace <= 100:
+            self.fail(f"{value!r} is neither 'max' nor a number from 0.1 to 100", param, ctx)
+        return pace
+
+
+@click.command(
+    epilog="Examples: whisperctl stream talk.mp3; whisperctl stream --mic\n\n"
+    "Exit codes: 0 done, 2 usage, 3 refused, 4 lost audio, 5 not reachable, 130 Ctrl-C twice."
+)
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--mic", is_flag=True, help="Record the microphone until Ctrl-C.")
+@click.option(
+    "--pace", type=Pace(), default="1.0", show_default=True, help="Speed of a file: 1.0 is real time, or 'max'."
+)
+@click.option("--ref", metavar="TEXT|@FILE", help="What was said; the report then holds the word error rate.")
+@click.option("--language", help="Language code such as en; left out, the server decides.")
+@click.option("--model", help="Model name such as small.en; left out, the server's own.")
+@click.option("--task", type=click.Choice(["transcribe", "translate"]), default="transcribe", show_default=True)
+@stack_options
+@errors_as_json
+def stream(
+    file: Path | None,
+    mic: bool,
+    pace: float | None,
+    ref: str | None,
+    language: str | None,
+    model: str | None,
+    task: str,
+    url: str | None,
+    token: str | None,
+    state_dir: Path,
+    as_json: bool,
+) -> None:
+    """Stream FILE or the microphone and print the words.
+
+    Wakes the GPU when it sleeps. Audio counts from the start of the command, as if it were spoken: what is said
+    while the GPU wakes is kept and sent when it is ready. Seconds in the report count from the same moment.
+    """
+    if mic == (file is not None):
+        raise UsageError("give either a FILE or --mic")
+    said = _reference(ref)
+    stack = find_stack(os.environ, url=url, token=token, state_dir=state_dir)
+    samples = decode_file(file) if file is not None else None
+    view = StreamView(words=not as_json)
+    report = asyncio.run(
+        _run(
+            lambda: FileSource(samples, pace) if samples is not None else MicrophoneSource(),
+            lambda source: Stream(stack, source, Wish(language, model, task), view),
+        )
+    )
+    if said is not None:
+        report.wer = round(word_error_rate(said, report.transcript), 4)
+    if as_json:
+        print_json(report)
+    else:
+        _summary(report)
+    if report.lost_seconds > LOST_TOLERANCE_S or report.problem:
+        reason = report.problem or "the server did not confirm everything"
+        raise _Reported(f"{report.lost_seconds:.1f} s of audio lost: {reason}")
+
+
+class _Reported(LostAudio):
+    """Lost audio whose JSON was printed already: the report itself says so."""
+
+    reported = True
+
+
+async def _run(make_source: Callable[[], Source], make_stream: Callable[[Source], Stream]) -> Report:
+    """Run the stream; the first Ctrl-C ends the capture, the second one the command."""
+    running = make_stream(make_source())
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+
+    def interrupted() -> None:
+        note("finishing: the last words are on their way; Ctrl-C again to leave")
+        running.stop()
+        loop.add_signal_handler(signal.SIGINT, task.cancel)
+
+    loop.add_signal_handler(signal.SIGINT, interrupted)
+    try:
+        return await running.run()
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+def _reference(ref: str | None) -> str | None:
+    if ref is None:
+        return None
+    if ref.startswith("@"):
+        try:
+            ref = Path(ref[1:]).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"--ref {ref}: {getattr(error, 'strerror', None) or 'not a text'}") from None
+    if not any(character.isalnum() for character in ref):
+        raise UsageError("--ref holds no word")
+    return ref
+
+
+def _summary(report: Report) -> None:
+    parts = []
+    for name, value in (
+        ("ready after", report.ready_s),
+        ("first word after", report.first_word_s),
+        ("final", report.final_after_end_s),
+    ):
+        if value is not None:
+            parts.append(f"{name} {value:.1f} s" + (" after the end" if name == "final" else ""))
+    parts.append(f"{report.lost_seconds:.1f} s lost")
+    if report.wer is not None:
+        parts.append(f"word error rate {report.wer:.1%}")
+    note(", ".join(parts))

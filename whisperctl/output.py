@@ -1,0 +1,124 @@
+"""What a command prints: results on stdout, everything else on stderr, no control characters into a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import click
+
+from whisperctl.errors import CtlError
+from whisperctl.stack import DEFAULT_STATE_DIR
+from whisperctl.transcript import Segment
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PHASES = {
+    "asleep": "the GPU is asleep",
+    "waking.capacity": "finding a machine",
+    "waking.boot": "the machine starts",
+    "waking.service": "the speech model loads",
+    "ready": "ready",
+    "live": "listening",
+    "draining": "the GPU finishes its streams",
+    "stopping": "the GPU goes to sleep",
+    "failed": "the GPU cannot start",
+}
+"""Phases in words, as a person reads them."""
+
+
+def stack_options(command: Callable[P, R]) -> Callable[P, R]:
+    """The options by which every command finds its stack."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout."),
+        click.option(
+            "--state-dir",
+            type=click.Path(file_okay=False, path_type=Path),
+            default=DEFAULT_STATE_DIR,
+            show_default=True,
+            help="Where a local stack keeps stack.json.",
+        ),
+        click.option("--token", help="Access token; better in WHISPERCTL_TOKEN."),
+        click.option("--url", help="Address of the edge, for example https://speech.example.org."),
+    ):
+        command = option(command)
+    return command
+
+
+def errors_as_json(command: Callable[P, R]) -> Callable[P, R]:
+    """With --json a failure is an object too: `{"error": sentence, "exit_code": n}` on stdout."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except CtlError as error:
+            if kwargs.get("as_json") and not error.reported:
+                print_json({"error": error.message, "exit_code": error.exit_code})
+            raise
+
+    return wrapped
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def note(sentence: str) -> None:
+    """A line for the person watching, on stderr."""
+    click.echo(sentence, err=True)
+
+
+class StreamView:
+    """Live words: final ones stay as lines on stdout, the uncertain ones are rewritten below on a terminal."""
+
+    def __init__(self, *, words: bool) -> None:
+        """`words`: print the words; False leaves stdout to a report."""
+        self._words = words
+        self._live = words and sys.stdout.isatty()
+        self._last = ""
+        self._shown_partial = ""
+
+    def phase(self, phase: str, elapsed_s: float, usual_s: float | None) -> None:
+        usual = f", usually {usual_s:.0f} s" if usual_s and phase.startswith("waking") else ""
+        words = PHASES.get(phase, phase)
+        if words != self._last:
+            self._last = words
+            self._note(f"[{elapsed_s:5.1f} s] {words}{usual}")
+
+    def notice(self, sentence: str) -> None:
+        if sentence != self._last:
+            self._last = sentence
+            self._note(f"note: {sentence}")
+
+    def final(self, segment: Segment) -> None:
+        if self._words:
+            self._wipe()
+            click.echo(segment.text)
+
+    def partial(self, text: str) -> None:
+        if self._live and text != self._shown_partial:
+            self._wipe()
+            width = max(20, shutil.get_terminal_size().columns) - 1
+            shown = text if len(text) <= width else "…" + text[-(width - 1) :]
+            click.echo(click.style(shown, dim=True), nl=False)
+            self._shown_partial = text
+
+    def _note(self, sentence: str) -> None:
+        self._wipe()
+        note(sentence)
+
+    def _wipe(self) -> None:
+        if self._shown_partial:
+            click.echo("\r\033[K", nl=False)
+            self._shown_partial = ""
