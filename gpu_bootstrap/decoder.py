@@ -1,0 +1,123 @@
+"""The one model of this host, shared by its streams in turns: from samples to words."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from faster_whisper.vad import VadOptions, get_speech_timestamps
+
+from gpu_bootstrap.audio import Samples
+from gpu_bootstrap.commit import Piece
+from gpu_bootstrap.frames import RATE
+from gpu_bootstrap.turns import Turns
+from gpu_bootstrap.windows import PAUSE_S, Span
+
+MEASURED = 200
+"""Decodes whose duration the host report's median is of."""
+UNLIKELY = -1.0
+"""Mean log probability below which Whisper itself doubts a segment (its own logprob_threshold)."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What one stream asks of a decode; from its handshake."""
+
+    language: str | None
+    task: str
+    initial_prompt: str | None
+    hotwords: str | None
+    word_timestamps: bool
+    no_speech_thresh: float
+    vad: bool
+
+
+class Decoder:
+    """Wraps WhisperLive's `WhisperModel`; safe for any number of threads, one decode at a time."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self._turns = Turns()
+        self._seconds: deque[float] = deque(maxlen=MEASURED)
+        self.failures = 0
+        """Decodes that failed one after another, up to now."""
+
+    @property
+    def languages(self) -> list[str]:
+        return list(self.model.supported_languages)
+
+    def decode_s_p50(self) -> float | None:
+        """Median seconds of a decode lately; None before the first."""
+        measured = list(self._seconds)
+        return round(statistics.median(measured), 3) if measured else None
+
+    def transcribe(self, samples: Samples, wishes: Wishes, *, final: bool) -> tuple[list[Piece], Any]:
+        """The words of at most 30 s and WhisperLive's `TranscriptionInfo` (language and its probability).
+
+        A `final` decode may try again at other temperatures when it doubts itself; one that will be repeated
+        with more audio anyway does not.
+        """
+        retries = {} if final else {"temperature": 0.0}
+        try:
+            with self._turns:
+                began = time.monotonic()
+                segments, info = self.model.transcribe(
+                    samples,
+                    language=wishes.language,
+                    task=wishes.task,
+                    initial_prompt=wishes.initial_prompt,
+                    hotwords=wishes.hotwords,
+                    word_timestamps=wishes.word_timestamps,
+                    vad_filter=False,
+                    **retries,
+                )
+                # WhisperLive's model decodes here or on reading, depending on its version; be done before the next.
+                heard = list(segments or ())
+                self._seconds.append(time.monotonic() - began)
+        except Exception:
+            self.failures += 1
+            raise
+        self.failures = 0
+        length = len(samples) / RATE
+        return [_piece(segment, length) for segment in heard if _is_speech(segment, wishes)], info
+
+
+def _is_speech(segment: Any, wishes: Wishes) -> bool:
+    """Whether to believe a segment: one that may be silence must at least be likely where the VAD heard a voice."""
+    if not segment.text.strip() or segment.end <= segment.start:
+        return False
+    doubtful = segment.no_speech_prob > wishes.no_speech_thresh
+    return not doubtful or (wishes.vad and segment.avg_logprob > UNLIKELY)
+
+
+def _piece(segment: Any, length: float) -> Piece:
+    words = None
+    if segment.words:
+        words = tuple(
+            {"word": w.word, "start": w.start, "end": w.end, "probability": round(w.probability, 4)}
+            for w in segment.words
+        )
+    # Whisper's times may point into its own padding behind the samples.
+    return Piece(min(segment.start, length), min(segment.end, length), segment.text, words)
+
+
+def find_speech(samples: Samples, parameters: Mapping[str, float]) -> list[Span]:
+    """Where a voice is heard, in seconds of `samples`; spans apart by at least the pause that ends an utterance."""
+    options = VadOptions(
+        threshold=parameters.get("threshold", 0.5),
+        neg_threshold=parameters.get("neg_threshold"),
+        min_speech_duration_ms=int(parameters.get("min_speech_duration_ms", 0)),
+        min_silence_duration_ms=int(pause(parameters) * 1000),
+        speech_pad_ms=0,
+    )
+    return [(span["start"] / RATE, span["end"] / RATE) for span in get_speech_timestamps(samples, options)]
+
+
+def pause(parameters: Mapping[str, float]) -> float:
+    """Seconds of silence that end an utterance: the client's wish within what makes sense here."""
+    asked = parameters.get("min_silence_duration_ms")
+    return PAUSE_S if asked is None else min(max(asked / 1000, 0.2), 2.0)

@@ -1,0 +1,107 @@
+"""The state of this host that its health report shows and its streams obey."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+
+from gpu_bootstrap import closing
+from gpu_bootstrap.control import Control, Drain, rfc3339
+from gpu_bootstrap.decoder import Decoder
+from gpu_bootstrap.models import Device
+from gpu_bootstrap.registry import Registry
+from gpu_bootstrap.settings import Settings
+
+HOPELESS_FAILURES = 3
+"""Failed decodes in a row, whatever the stream, after which the host calls itself failed."""
+
+
+class Host:
+    """`loading → ready → draining`, or `failed` with a cause; thread-safe by single assignments."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        control: Callable[[], Control],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self.registry = registry
+        self._control = control
+        self._clock = clock
+        self._ready = False
+        self._cause: str | None = None
+        self._shutdown: Drain | None = None
+        self.device: Device | None = None
+        self.decoder: Decoder | None = None
+
+    # What the wiring says
+
+    def is_ready(self) -> None:
+        self._ready = True
+
+    def has_failed(self, cause: str) -> None:
+        self._cause = cause
+
+    def shut_down(self, reason: str) -> None:
+        now = self._clock()
+        self._shutdown = Drain(now, rfc3339(now + self._control().ahead_s), reason)
+
+    # What the streams ask
+
+    def notice(self) -> Drain | None:
+        return self._shutdown or self._control().drain
+
+    def refusal(self) -> closing.Ending | None:
+        """Why no new stream is taken; None while they are."""
+        if self._shutdown is not None:
+            return closing.RESTARTING
+        drain = self._control().drain
+        return closing.drained(drain.reason) if drain is not None else None
+
+    def ending(self, sid: str) -> closing.Ending | None:
+        """Why the live stream `sid` must end now; None while it may go on."""
+        if self._shutdown is not None:
+            return closing.RESTARTING
+        control = self._control()
+        if sid in control.revoked:
+            return closing.SESSION_ENDED
+        if control.drain is not None and self._clock() >= control.drain.closing_at:
+            return closing.drained(control.drain.reason)
+        return None
+
+    # What /health and the host link report
+
+    @property
+    def status(self) -> str:
+        if self.cause is not None:
+            return "failed"
+        if self._shutdown is not None:
+            return "draining"
+        if not self._ready:
+            return "loading"
+        return "draining" if self._control().drain is not None else "ready"
+
+    @property
+    def cause(self) -> str | None:
+        if self._cause is None and self.decoder is not None and self.decoder.failures >= HOPELESS_FAILURES:
+            return f"the last {self.decoder.failures} decodes failed; the service needs a restart"
+        return self._cause
+
+    def report(self) -> dict[str, object]:
+        """The GPU's report of the host link, less boot_id: what `GET /health` answers."""
+        settings = self._settings
+        report: dict[str, object] = {
+            "status": self.status,
+            "release": settings.release,
+            "model": settings.model,
+            "models": [settings.model],
+            "device": self.device.name if self.device else None,
+            "streams": self.registry.report(),
+            "max_streams": settings.max_streams,
+            "decode_s_p50": self.decoder.decode_s_p50() if self.decoder else None,
+            "disk_free": shutil.disk_usage("/").free,
+        }
+        return report if self.cause is None else {**report, "cause": self.cause}

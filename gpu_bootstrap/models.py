@@ -1,0 +1,77 @@
+"""The model on this host: the right one by its hash, loaded, and warmed by one decode."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpu_bootstrap.errors import ModelError
+from gpu_bootstrap.frames import RATE
+
+KNOWN = {
+    # sha256 of model.bin in Systran's conversions to CTranslate2, by short name.
+    "tiny.en": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+}
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where the model runs: `cpu` or `cuda`, and CTranslate2's compute type."""
+
+    name: str
+    compute_type: str
+
+
+def choose_device(wanted: str, compute_type: str | None, cuda_devices: int, float16: bool) -> Device:
+    """Settle `auto`; raises ModelError when cuda is asked for and there is none."""
+    if wanted == "cuda" and not cuda_devices:
+        raise ModelError("WHISPER_DEVICE is cuda, but CTranslate2 sees no CUDA device: is the driver there?")
+    name = "cuda" if wanted != "cpu" and cuda_devices else "cpu"
+    usual = "int8" if name == "cpu" else "float16" if float16 else "float32"
+    return Device(name, compute_type or usual)
+
+
+def check(name: str, directory: Path, sha256: str | None) -> None:
+    """Raises ModelError unless `directory` holds the model `name` with the expected hash."""
+    expected = sha256 or KNOWN.get(name)
+    if expected is None:
+        raise ModelError(f"no sha256 is known for the model {name!r}: set WHISPER_MODEL_SHA256 to its model.bin's")
+    file = directory / "model.bin"
+    try:
+        with file.open("rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"the model {name!r} cannot be read: {file}: {error.strerror}") from error
+    if found != expected:
+        raise ModelError(
+            f"the model {name!r} at {file} is not the expected one: sha256 {found[:12]}…, expected {expected[:12]}…"
+        )
+
+
+def load(directory: Path, device: Device) -> Any:
+    """Load and warm the model; returns WhisperLive's `WhisperModel`. Raises ModelError.
+
+    whisper_live is imported here, so torch's stand-in must be in place.
+    """
+    from whisper_live.transcriber.transcriber_faster_whisper import WhisperModel
+
+    try:
+        model = WhisperModel(
+            str(directory),
+            device=device.name,
+            compute_type=device.compute_type,
+            cpu_threads=min(4, os.cpu_count() or 1),
+            local_files_only=True,
+        )
+        # Faint noise, so that the decode runs through encoder and decoder: true silence is cut short.
+        noise = np.random.default_rng(0).normal(0, 1e-3, RATE).astype(np.float32)
+        segments, _ = model.transcribe(noise, language="en", temperature=0, beam_size=5)
+        list(segments)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ModelError(f"the model at {directory} does not load: {error}") from error
+    return model

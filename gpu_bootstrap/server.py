@@ -1,0 +1,185 @@
+"""WhisperLive's server, subclassed: who may open a stream, and which client serves it.
+
+whisper_live is imported here, so torch's stand-in must be in place before this module is.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.sync.server import ServerConnection
+from whisper_live.server import TranscriptionServer
+
+from gpu_bootstrap import closing, handshake, log, tickets
+from gpu_bootstrap.control import ControlFile
+from gpu_bootstrap.decoder import Decoder
+from gpu_bootstrap.engine import EdgeClient
+from gpu_bootstrap.errors import HandshakeError, HostFullError, TicketError, UnknownKeyError
+from gpu_bootstrap.guard import Guard, refuse
+from gpu_bootstrap.host import Host
+from gpu_bootstrap.registry import Registry, Stream
+from gpu_bootstrap.settings import Settings
+
+KEYS_WAIT_S = 2.0
+"""A ticket may come before its key: the control plane tells both sides at once, and the host polls."""
+
+
+class EdgeServer(TranscriptionServer):  # type: ignore[misc]  # WhisperLive is untyped
+    """Run by `TranscriptionServer.run`, which calls `recv_audio` in a thread for every connection."""
+
+    PROBE_PATH = "/.launcher-probe"
+    PROBE_HEADER = "X-Launcher-Probe"
+
+    def __init__(
+        self,
+        settings: Settings,
+        host: Host,
+        registry: Registry,
+        control: ControlFile,
+        decoder: Decoder,
+    ) -> None:
+        super().__init__()
+        self._settings = settings
+        self._host = host
+        self._registry = registry
+        self._control = control
+        self._decoder = decoder
+        self._models = handshake.HostModels(settings.model, [settings.model], decoder.languages)
+        self._handshakes: dict[Guard, handshake.Handshake] = {}
+        self.listening = threading.Event()
+        self.probe_secret = secrets.token_hex(16)
+
+    def process_request(self, connection: ServerConnection, request: Request) -> Response | None:
+        """`run(websocket_auth=…)` calls it at each upgrade. Nobody is refused here: a browser could not see why."""
+        if request.headers.get(self.PROBE_HEADER) == self.probe_secret:
+            self.listening.set()
+            return connection.respond(204, "")
+        connection.ping_interval = None  # guard.Keepalive does it
+        return None
+
+    def recv_audio(self, websocket: ServerConnection, *args: Any, **kwargs: Any) -> None:
+        self._registry.connection_opened()
+        try:
+            admitted = self._admit(websocket)
+            if admitted is None:
+                return
+            guard, stream = admitted
+            try:
+                super().recv_audio(guard, *args, **kwargs)
+                guard.close()  # where WhisperLive left it open: its own refusals
+            finally:
+                self._registry.release(stream)
+                self._handshakes.pop(guard, None)
+                self._log_end(guard, stream)
+        except ConnectionClosed:
+            log.info("connection.gone")
+        finally:
+            self._registry.connection_closed()
+
+    def initialize_client(self, websocket: Guard, *_args: Any, **_kwargs: Any) -> None:
+        """Called by `recv_audio` with the guard; `options` are in our checked form already."""
+        wishes = self._handshakes[websocket]
+        for warning in wishes.warnings:
+            websocket.send(json.dumps({"uid": wishes.uid, "status": "WARNING", "message": warning}))
+        client = EdgeClient(websocket, wishes, self._decoder)
+        self.client_manager.add_client(websocket, client)
+
+    def _admit(self, connection: ServerConnection) -> tuple[Guard, Stream] | None:
+        """Check ticket, handshake and place, in this order; who does not pass is told why and closed."""
+        refusal = self._host.refusal()
+        if refusal is not None:
+            return self._refuse(connection, refusal)
+        try:
+            sid = self._session_of(connection)
+        except TicketError as error:
+            no_keys = isinstance(error, UnknownKeyError) and not self._control.current.ticket_keys
+            return self._refuse(
+                connection, closing.NO_KEYS_YET if no_keys else closing.Ending(closing.TICKET, str(error))
+            )
+        if sid is not None and sid in self._control.current.revoked:
+            return self._refuse(connection, closing.SESSION_ENDED)
+        try:
+            first = connection.recv(timeout=self._settings.handshake_timeout_s)
+            wishes = handshake.parse(first, self._models)
+        except TimeoutError:
+            return self._refuse(connection, closing.HANDSHAKE_LATE)
+        except HandshakeError as error:
+            return self._refuse(connection, closing.Ending(closing.PROTOCOL, str(error)))
+        return self._place(connection, sid or self._registry.name_anonymous(), wishes)
+
+    def _session_of(self, connection: ServerConnection) -> str | None:
+        """The session of the connection's ticket; None where tickets are not required and none came."""
+        ticket = ticket_of(connection.request)
+        if ticket is None and not self._settings.require_ticket:
+            return None
+        deadline = time.monotonic() + KEYS_WAIT_S
+        while True:
+            control = self._control.current
+            try:
+                return tickets.verify(ticket, control.ticket_keys, time.time() + control.ahead_s)
+            except UnknownKeyError:
+                known = control.ticket_keys
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._control.wait_for(lambda now, old=known: now.ticket_keys != old, left):  # type: ignore[misc]
+                    raise
+
+    def _place(
+        self, connection: ServerConnection, sid: str, wishes: handshake.Handshake
+    ) -> tuple[Guard, Stream] | None:
+        def heard() -> None:
+            stream.last_audio = time.monotonic()
+
+        options = {"uid": wishes.uid, "audio_format": wishes.audio_format, "use_vad": wishes.use_vad}
+        guard = Guard(
+            connection,
+            sid=sid,
+            uid=wishes.uid,
+            handshake=json.dumps(options),
+            audio_format=wishes.audio_format,
+            orders=self._host,
+            longest_s=self._settings.max_connection_s,
+            heard=heard,
+            released=lambda: self._registry.release(stream),
+        )
+        stream = Stream(sid, wishes.uid, guard.end, since=time.monotonic())
+        self._handshakes[guard] = wishes
+        try:
+            self._registry.admit(stream)
+        except HostFullError:
+            del self._handshakes[guard]
+            wait = {"uid": wishes.uid, "status": "WAIT", "message": 1.0}
+            return self._refuse(connection, closing.NO_PLACE, wait)
+        log.info("stream.open", sid=sid, model=wishes.model, language=wishes.language, warnings=len(wishes.warnings))
+        return guard, stream
+
+    @staticmethod
+    def _refuse(
+        connection: ServerConnection, ending: closing.Ending, message: dict[str, object] | None = None
+    ) -> None:
+        log.info("stream.refused", code=ending.code, reason=ending.reason)
+        refuse(connection, ending, message)
+
+    @staticmethod
+    def _log_end(guard: Guard, stream: Stream) -> None:
+        ending = guard.why_closed
+        seconds = round(time.monotonic() - stream.since, 1)
+        log.info("stream.closed", sid=stream.sid, code=ending.code, reason=ending.reason, seconds=seconds)
+
+
+def ticket_of(request: Request | None) -> str | None:
+    """The ticket beside "bearer" in the subprotocols, or that of an Authorization header; None when there is none."""
+    if request is None:
+        return None
+    offered = [
+        name.strip() for value in request.headers.get_all("Sec-WebSocket-Protocol") for name in value.split(",")
+    ]
+    if "bearer" in offered:
+        return next((name for name in offered if name and name != "bearer"), "")
+    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    return credentials.strip() if scheme.lower() == "bearer" else None
