@@ -94,7 +94,7 @@ def stream(
         _summary(report)
     if report.lost_seconds > LOST_TOLERANCE_S or report.problem:
         reason = report.problem or "the server did not confirm everything"
-        raise _Reported(f"{report.lost_seconds:.1f} s of audio lost: {reason}")
+        raise _Reported(f"{report.lost_seconds:.1f} s of audio not confirmed: {reason}")
 
 
 class _Reported(LostAudio):

@@ -1,0 +1,225 @@
+/** The page's state, and the only module that touches the document. Text goes in as textContent only. */
+
+import { Api } from "./api.js";
+import { loudness, openCapture } from "./capture.js";
+import { Conversation } from "./conversation.js";
+import { beginsParagraph } from "./transcript.js";
+import { clockWords, estimateWords, idleWords, stageWords } from "./words.js";
+
+const TOKEN = "whisperlive-token";
+const STEPS = ["waking.capacity", "waking.boot", "waking.service", "ready"];
+const RUNNING = ["waking", "live", "finishing"];
+
+const at = (id) => document.getElementById(id);
+const show = (id, visible) => (at(id).hidden = !visible);
+const write = (id, text) => {
+  if (at(id).textContent !== text) at(id).textContent = text;
+};
+
+const page = {
+  token: "",
+  /** @type {Conversation | null} */
+  conversation: null,
+  /** Phase of the GPU while nobody speaks; "" when unknown. */
+  idlePhase: "",
+  error: "",
+  /** Seconds, by performance.now, of the click and of the first word's moment. */
+  startedAt: 0,
+  liveAt: 0,
+  endedAt: 0,
+  lastFinal: null,
+};
+
+/** The token comes after # in the link; it leaves the address at once, and the history with it. */
+function takeToken() {
+  const fragment = new URLSearchParams(location.hash.slice(1));
+  const given = fragment.get("token");
+  if (given) {
+    sessionStorage.setItem(TOKEN, given.trim());
+    history.replaceState(null, "", location.pathname + location.search);
+  }
+  page.token = sessionStorage.getItem(TOKEN) ?? "";
+}
+
+function forgetToken() {
+  sessionStorage.removeItem(TOKEN);
+  page.token = "";
+}
+
+/** Look at the GPU once; a look is no activity and keeps nothing awake. */
+async function look() {
+  if (!page.token || page.conversation) return;
+  try {
+    page.idlePhase = (await new Api(page.token).status()).phase ?? "";
+    page.error = "";
+  } catch (error) {
+    refused(error);
+  }
+  render();
+}
+
+function refused(error) {
+  page.error = error.message;
+  if (error.status === 401) forgetToken();
+}
+
+async function start() {
+  if (!page.token || isRunning()) return;
+  clearPaper();
+  Object.assign(page, { error: "", startedAt: seconds(), liveAt: 0, endedAt: 0, lastFinal: null });
+  const conversation = new Conversation({
+    api: new Api(page.token),
+    openCapture,
+    listener: { changed, words, heard },
+  });
+  page.conversation = conversation;
+  render();
+  const ticking = setInterval(render, 250);
+  await conversation.run();
+  clearInterval(ticking);
+  page.endedAt = seconds();
+  heard(new Float32Array(0));
+  render();
+}
+
+function changed() {
+  const { stage, error } = page.conversation.progress;
+  if (stage === "live" && !page.liveAt) page.liveAt = seconds();
+  if (error) page.error = error;
+  render();
+}
+
+/** @param {object[]} finals segments that became final just now */
+function words(finals) {
+  const follow = innerHeight + scrollY >= document.documentElement.scrollHeight - 80;
+  for (const segment of finals) {
+    if (beginsParagraph(page.lastFinal, segment)) at("transcript").append(document.createElement("p"));
+    const span = document.createElement("span");
+    span.textContent = `${segment.text} `;
+    at("transcript").lastElementChild.append(span);
+    page.lastFinal = segment;
+  }
+  write("partial", page.conversation.transcript.partial?.text ?? "");
+  if (follow) scrollTo({ top: document.documentElement.scrollHeight });
+  render();
+}
+
+function heard(samples) {
+  document.documentElement.style.setProperty("--level", loudness(samples).toFixed(2));
+}
+
+function clearPaper() {
+  at("transcript").replaceChildren();
+  write("partial", "");
+}
+
+function isRunning() {
+  return page.conversation !== null && RUNNING.includes(page.conversation.progress.stage);
+}
+
+function seconds() {
+  return performance.now() / 1000;
+}
+
+// Everything visible follows from `page`.
+function render() {
+  const progress = page.conversation?.progress;
+  const stage = progress?.stage ?? "idle";
+  const running = isRunning();
+  document.body.dataset.stage = stage;
+  show("welcome", !progress);
+  show("paper", Boolean(progress));
+  show("access", !page.token);
+  if (!page.token && progress && !running) show("welcome", true);
+  show("start", !running);
+  show("stop", running);
+  at("start").disabled = !page.token;
+  at("stop").disabled = stage === "finishing";
+  show("copy", Boolean(page.lastFinal) && !running);
+  write("phase", phaseWords(progress));
+  write("elapsed", progress ? clockWords(elapsed(stage)) : "");
+  write("detail", detailWords(progress, stage));
+  at("partial").classList.toggle("unconfirmed", Boolean(progress?.unconfirmed));
+  write("error", page.error);
+  show("error", page.error !== "");
+  renderSteps(progress, stage);
+}
+
+function phaseWords(progress) {
+  if (progress) return stageWords(progress);
+  return page.token ? idleWords(page.idlePhase) : "An access token is needed";
+}
+
+function elapsed(stage) {
+  if (stage === "waking") return seconds() - page.startedAt;
+  return page.conversation.recordedSeconds;
+}
+
+function detailWords(progress, stage) {
+  if (!progress) {
+    if (!page.token) return "Open the link you were given, or paste the token above.";
+    return page.idlePhase === "ready" ? "Start and speak." : "Start wakes it; you can speak right away.";
+  }
+  if (progress.notice) return progress.notice;
+  switch (stage) {
+    case "waking":
+      return progress.usual === null
+        ? "You are being recorded already."
+        : `You are being recorded already; this usually takes ${estimateWords(progress.usual)}.`;
+    case "live":
+      return `${progress.lostSeconds.toFixed(1)} s lost`;
+    case "finishing":
+      return "You can stop speaking.";
+    case "finished":
+      return `Every word is final, ${progress.lostSeconds.toFixed(1)} s lost.`;
+    default:
+      return progress.unconfirmed
+        ? `${progress.lostSeconds.toFixed(1)} s were not confirmed; underlined words may be wrong.`
+        : "";
+  }
+}
+
+function renderSteps(progress, stage) {
+  show("steps", stage === "waking");
+  const now = STEPS.indexOf(progress?.phase ?? "");
+  for (const [index, item] of [...at("steps").children].entries()) {
+    item.className = index < now ? "done" : index === now ? "now" : "";
+  }
+}
+
+async function copy() {
+  try {
+    await navigator.clipboard.writeText(at("transcript").innerText.trim());
+    write("copy", "Copied");
+  } catch {
+    write("copy", "Copying was refused");
+  }
+  setTimeout(() => write("copy", "Copy text"), 1500);
+}
+
+at("start").addEventListener("click", start);
+at("stop").addEventListener("click", () => page.conversation?.stop());
+at("copy").addEventListener("click", copy);
+at("access").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const given = at("token").value.trim();
+  if (!given) return;
+  sessionStorage.setItem(TOKEN, given);
+  at("token").value = "";
+  page.error = "";
+  if (!isRunning()) page.conversation = null;
+  takeToken();
+  render();
+  look();
+});
+addEventListener("hashchange", () => {
+  takeToken();
+  render();
+  look();
+});
+addEventListener("pagehide", () => isRunning() && page.conversation.abandon());
+document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && look());
+
+takeToken();
+render();
+look();
