@@ -72,7 +72,7 @@ def parse(method: str, path: str, headers: Mapping[str, str], body: bytes) -> Aw
 
 
 def nested(form: Mapping[str, str]) -> dict[str, Any]:
-    """`{"Filter.1.Value.1": "x"}` as `{"Filter": [{"Value": ["x"]}]}`; `member` levels of the query protocol fall out."""
+    """`{"Filter.1.Value.1": "x"}` as `{"Filter": [{"Value": ["x"]}]}`; `member` levels fall out."""
     tree: dict[str, Any] = {}
     for name, value in form.items():
         node = tree
@@ -105,7 +105,9 @@ def _json_object(body: bytes) -> dict[str, Any]:
 def json_response(result: Mapping[str, Any]) -> AwsResponse:
     """A result of the json protocols."""
     body = json.dumps(result).encode()
-    return AwsResponse(200, {"Content-Type": "application/x-amz-json-1.1", "x-amzn-RequestId": str(uuid.uuid4())}, body)
+    return AwsResponse(
+        200, {"Content-Type": "application/x-amz-json-1.1", "x-amzn-RequestId": str(uuid.uuid4())}, body
+    )
 
 
 def ec2_response(operation: str, inner: str) -> AwsResponse:
@@ -130,7 +132,9 @@ def error_response(service: str, error: AwsError) -> AwsResponse:
         return AwsResponse(error.status, {"Content-Type": "text/xml;charset=UTF-8"}, body.encode())
     if service in QUERY_SERVICES or service == "s3":
         inner = f"<Code>{escape(error.code)}</Code><Message>{escape(error.message)}</Message>"
-        body = f"<Error>{inner}</Error>" if service == "s3" else f"<ErrorResponse><Error>{inner}</Error></ErrorResponse>"
+        body = (
+            f"<Error>{inner}</Error>" if service == "s3" else f"<ErrorResponse><Error>{inner}</Error></ErrorResponse>"
+        )
         return AwsResponse(error.status, {"Content-Type": "text/xml"}, body.encode())
     headers = {
         "Content-Type": "application/x-amz-json-1.1",

@@ -32,7 +32,7 @@ class CallRecord:
             self._calls.append(entry)
 
     def all(self) -> list[dict[str, Any]]:
-        """`[{service, operation, parameters, time, error?}]`; parameters under their wire names, EC2's as nested lists."""
+        """`[{service, operation, parameters, time, error?}]`; parameters under their wire names."""
         with self._lock:
             return list(self._calls)
 

@@ -43,7 +43,7 @@ def answer(question: bytes, hosts: str) -> bytes:
 
 
 class HostsFileDns:
-    """Serves on a free UDP port of loopback until `close()`. `hosts_file()` names the file, None while there is none."""
+    """Serves on a free UDP port of loopback until `close()`. `hosts_file()` is None while there is no file."""
 
     def __init__(self, hosts_file: Callable[[], Path | None]) -> None:
         self._hosts_file = hosts_file

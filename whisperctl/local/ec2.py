@@ -104,7 +104,7 @@ class Ec2:
             return next((self._machine(i) for i in self._instances() if i.id == instance_id), None)
 
     def create(self, *, role: str, instance_type: str, zone: str, tags: dict[str, str], running: bool) -> str:
-        """Put a machine there, as the template would have: running (from pending), or stopped. Returns its id."""
+        """Put a machine there, as the template would have: running at once, or stopped. Returns its id."""
         with self._lock:
             reservation = self._backend.run_instances(
                 "ami-00000000",
@@ -119,7 +119,7 @@ class Ec2:
             instance = reservation.instances[0]
             self._adopt(instance)
             if running:
-                self._begin_start(instance)
+                self._begin_start(instance, dwell_s=0)
             else:
                 self._set(instance, "stopped", tell=False)
             return str(instance.id)
@@ -222,11 +222,12 @@ class Ec2:
                     "IncorrectInstanceState", f"The instance '{instance.id}' is not in the 'stopped' state."
                 )
 
-    def _begin_start(self, instance: Any) -> None:
+    def _begin_start(self, instance: Any, dwell_s: float | None = None) -> None:
         instance.launch_time = datetime.fromtimestamp(self._clock.now(), UTC).replace(tzinfo=None)
         instance.nics[0].public_ip = f"203.0.113.{next(self._public) % 254 + 1}"
         instance._reason = ""
-        self._later(instance, "pending", self._dwell.boot_s, self._finish_start)
+        dwell_s = self._dwell.boot_s if dwell_s is None else dwell_s
+        self._later(instance, "pending", dwell_s, self._finish_start)
 
     def _finish_start(self, instance_id: str, transition: int) -> None:
         with self._lock:
@@ -276,6 +277,7 @@ class Ec2:
         address = self._new_address()
         nic = instance.nics[0]
         nic.private_ip_address = address
+        nic.public_ip = None
         for entry in nic.private_ip_addresses:
             if entry.get("Primary"):
                 entry["PrivateIpAddress"] = address
@@ -294,8 +296,10 @@ class Ec2:
         missing = [instance_id for instance_id in instance_ids if instance_id not in known]
         if missing or not instance_ids:
             listed = ", ".join(missing)
-            message = f"The instance ID '{listed}' does not exist" if len(missing) < 2 else (
-                f"The instance IDs '{listed}' do not exist"
+            message = (
+                f"The instance ID '{listed}' does not exist"
+                if len(missing) < 2
+                else (f"The instance IDs '{listed}' do not exist")
             )
             raise AwsError("InvalidInstanceID.NotFound", message)
         return [known[instance_id] for instance_id in instance_ids]

@@ -131,7 +131,7 @@ def event(
     now: float,
     user_arn: str | None = None,
 ) -> dict[str, Any]:
-    """The proxy event of a call (payload format 1.0). Binary bodies are base64, as for `*/*` in binary media types."""
+    """The proxy event of a call (payload format 1.0); a body that is no UTF-8 goes as base64."""
     parts = urlsplit(call.target)
     query: dict[str, list[str]] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):

@@ -17,7 +17,7 @@ LONGEST_BODY = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class HttpCall:
-    """A request. `target` is path and query as sent; header names are in lower case; `peer` is the client's address."""
+    """A request. `target`: path and query as sent; header names in lower case; `peer`: the client's address."""
 
     method: str
     target: str
@@ -70,12 +70,13 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 256
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  the base class names it
         log.debug("connection from %s broke", client_address, exc_info=True)
 
 
 def _handler(answer: Callable[[HttpCall], HttpAnswer]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        server: _Server
         protocol_version = "HTTP/1.1"
         # One write for headers and body: split in two they cost a delayed ACK (40 ms) each.
         wbufsize = -1
@@ -94,7 +95,7 @@ def _handler(answer: Callable[[HttpCall], HttpAnswer]) -> type[BaseHTTPRequestHa
                 headers={name.lower(): value for name, value in self.headers.items()},
                 body=body,
                 peer=str(self.client_address[0]),
-                port=int(self.server.server_address[1]),
+                port=self.server.server_port,
             )
             try:
                 response = answer(call)

@@ -28,7 +28,7 @@ SETTLED_AFTER_S = 10.0
 
 
 def start_time(pid: int) -> int | None:
-    """When the process began, in clock ticks since boot (field 22 of /proc/PID/stat); None if it is gone or a zombie."""
+    """When the process began, in clock ticks since boot (/proc/PID/stat, field 22); None if gone or a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -110,7 +110,13 @@ class Spawner:
         self._prefix = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
     def start(
-        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, what: str, stdout: IO[bytes] | int,
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        what: str,
+        stdout: IO[bytes] | int,
         stderr: IO[bytes] | int = subprocess.STDOUT,
     ) -> subprocess.Popen[bytes]:
         """Start a process as the leader of its own group and note it in the book."""

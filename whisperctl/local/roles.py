@@ -1,4 +1,4 @@
-"""What runs on a host of each role, as data: the units systemd would run on AWS, with the addresses of this machine."""
+"""What runs on a host of each role, as data: the units systemd would run on AWS, with this machine's addresses."""
 
 from __future__ import annotations
 
@@ -118,10 +118,14 @@ def _gpu(plan: Plan, files: HostFiles, instance_id: str, address: str, boot_id: 
         # The model is on the disk; nothing on the wake path may ask the network for one.
         "HF_HUB_OFFLINE": "1",
     }
-    link = common | _link(plan, files, "gpu", instance_id, boot_id) | {
-        "LINK_HEALTH_URL": f"http://{address}:9091/health",
-        "LINK_CONTROL_FILE": str(files.control),
-    }
+    link = (
+        common
+        | _link(plan, files, "gpu", instance_id, boot_id)
+        | {
+            "LINK_HEALTH_URL": f"http://{address}:9091/health",
+            "LINK_CONTROL_FILE": str(files.control),
+        }
+    )
     return (
         Unit("whisperlive", (plan.python, "-m", "gpu_bootstrap.serve"), serve, current, files.log("whisperlive")),
         Unit("link", (plan.python, "-m", "gpu_bootstrap.link"), link, current, files.log("link")),
@@ -153,12 +157,16 @@ def _edge(plan: Plan, files: HostFiles, instance_id: str, boot_id: str) -> tuple
         "EDGE_HSTS": "max-age=0",
         "HOME": str(files.root / "root"),
     }
-    link = common | _link(plan, files, "edge", instance_id, boot_id) | {
-        "LINK_UPSTREAM_SCRIPT": str(bootstrap / "set-upstream.sh"),
-        "LINK_UPSTREAM_FILE": str(files.hosts),
-        "LINK_CA_FILE": str(plan.ca_cert),
-        "LINK_EDGE_URL": f"{plan.edge_url}/healthz",
-    }
+    link = (
+        common
+        | _link(plan, files, "edge", instance_id, boot_id)
+        | {
+            "LINK_UPSTREAM_SCRIPT": str(bootstrap / "set-upstream.sh"),
+            "LINK_UPSTREAM_FILE": str(files.hosts),
+            "LINK_CA_FILE": str(plan.ca_cert),
+            "LINK_EDGE_URL": f"{plan.edge_url}/healthz",
+        }
+    )
     run_caddy = (plan.caddy, "run", "--config", str(bootstrap / "Caddyfile"), "--adapter", "caddyfile")
     return (
         Unit("caddy", run_caddy, caddy, current, files.log("caddy")),

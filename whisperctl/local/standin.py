@@ -40,7 +40,7 @@ class StandIn:
     def __init__(
         self, *, clock: StandInClock, faults: Faults, calls: CallRecord, ec2: Ec2, ssm: Ssm, lock: threading.RLock
     ) -> None:
-        from moto.server import DomainDispatcherApplication, create_backend_app
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
         self.clock = clock
         self.faults = faults
@@ -81,7 +81,7 @@ class StandIn:
         if own is not None:
             return own
         answer = self._ask_moto(call)
-        response = AwsResponse(answer.status, answer.headers, answer.body)
+        response = AwsResponse(answer.status, {k: str(v) for k, v in answer.headers.items()}, answer.body)
         if request.service == "ec2":
             self._ec2.after_moto(request, response)
         return response
@@ -93,9 +93,7 @@ class StandIn:
             body = b"".join(chunks)
         status, headers = answered
         skipped = {"content-length", "connection", "date", "server"}
-        return HttpAnswer(
-            int(str(status).split()[0]), {k: v for k, v in headers if k.lower() not in skipped}, body
-        )
+        return HttpAnswer(int(str(status).split()[0]), {k: v for k, v in headers if k.lower() not in skipped}, body)
 
     def _control(self, method: str, path: str, body: bytes) -> HttpAnswer:
         try:
@@ -155,7 +153,7 @@ def _json(body: bytes) -> Any:
 def _advance(posted: Any) -> float:
     seconds = posted.get("advance_s") if isinstance(posted, dict) else None
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e9:
-        raise ValueError("The clock takes {\"advance_s\": seconds}, a number of 0 or more.")
+        raise ValueError('The clock takes {"advance_s": seconds}, a number of 0 or more.')
     return float(seconds)
 
 
