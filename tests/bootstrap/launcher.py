@@ -50,7 +50,8 @@ def speech(name: str) -> Samples:
     folder = ROOT / ("whisperctl/speech" if name == "check" else "tests/speech")
     with wave.open(str(folder / f"{name}.wav")) as clip:
         assert (clip.getframerate(), clip.getnchannels(), clip.getsampwidth()) == (RATE, 1, 2)
-        return np.frombuffer(clip.readframes(clip.getnframes()), np.int16).astype(np.float32) / 32768
+        samples: Samples = np.frombuffer(clip.readframes(clip.getnframes()), np.int16).astype(np.float32)
+        return samples / np.float32(32768)
 
 
 def reference(name: str) -> list[str]:
@@ -61,7 +62,7 @@ def reference(name: str) -> list[str]:
 
 def words(text: str) -> list[str]:
     """Lower-case words without punctuation, numbers up to ten spelled out."""
-    digits = dict(enumerate("zero one two three four five six seven eight nine ten".split()))
+    digits = dict(enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]))
     found = re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.lower())
     return [digits.get(int(word), word) if word.isdigit() else word for word in found]
 
@@ -101,7 +102,7 @@ class Launcher:
     def health(self) -> dict[str, Any] | None:
         """The report of /health; None while nobody listens."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}/health", timeout=5) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}/health", timeout=5) as answer:
                 report: dict[str, Any] = json.load(answer)
                 return report
         except (urllib.error.URLError, ConnectionError):
@@ -217,7 +218,8 @@ class Client:
             try:
                 self.next(deadline - time.monotonic())
             except ConnectionClosed as closed:
-                assert closed.rcvd is not None, "the connection broke without a close frame"
+                if closed.rcvd is None:
+                    raise AssertionError("the connection broke without a close frame") from closed
                 return closed.rcvd.code, closed.rcvd.reason
 
     @property

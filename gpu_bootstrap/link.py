@@ -1,0 +1,484 @@
+#!/usr/bin/env python3
+"""The host link: this host reports to the control plane every few seconds and obeys its answer.
+
+One file with nothing but the standard library, the same on the GPU host and on the edge (`LINK_ROLE`). It never
+ends by itself: a control plane that cannot be reached, or answers nonsense, changes nothing on the host, and is
+asked again with growing pauses.
+
+Report and answer are those of `POST /v1/hosts/{instance_id}/report`. On the GPU host the answer is left in the
+control file for the launcher, with `received_at` (this host's epoch seconds) added; on the edge its upstreams are
+put in force by set-upstream.sh.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import math
+import os
+import random
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+POLL_S = 0.5
+"""How soon a change of this host is noticed."""
+HEALTH_TIMEOUT_S = 2.0
+POST_TIMEOUT_S = 15.0
+SCRIPT_TIMEOUT_S = 30.0
+MOST_BYTES = 1 << 20
+FIRST_REPORT_S = 5.0
+"""Seconds between reports until an answer says otherwise."""
+EDGE_LOOK_S = 5.0
+"""Seconds between looks at the edge: each runs a script and asks Caddy."""
+CERTIFICATE_S = 60.0
+"""Seconds between looks at the edge's certificate."""
+
+
+class LinkError(Exception):
+    """Something did not work this time; `str(error)` is a sentence."""
+
+
+class SettingsError(LinkError):
+    """A setting is missing or wrong."""
+
+
+# ---- pure: settings, answers, reports, pace ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every field is one environment variable, named in capitals with the prefix `LINK_`."""
+
+    role: str
+    """LINK_ROLE: gpu or edge."""
+    api_url: str
+    """LINK_API_URL: base address of the API, without /v1."""
+    instance_id: str
+    """LINK_INSTANCE_ID: EC2's id of this host."""
+    release: str
+    """LINK_RELEASE: the installed release, reported as it is; default "unknown"."""
+    key_file: Path | None = None
+    """LINK_KEY_FILE: file with this host's key, sent as X-Host-Key; default none."""
+    boot_id: str | None = None
+    """LINK_BOOT_ID: name of this boot; default /proc/sys/kernel/random/boot_id."""
+    health_url: str = "http://127.0.0.1:9091/health"
+    """LINK_HEALTH_URL (gpu): the launcher's health."""
+    control_file: Path | None = None
+    """LINK_CONTROL_FILE (gpu, required): where the answer is left for the launcher."""
+    upstream_script: Path | None = None
+    """LINK_UPSTREAM_SCRIPT (edge, required): set-upstream.sh."""
+    ca_file: Path | None = None
+    """LINK_CA_FILE (edge): PEM of the internal authority, reported to clients' benefit; default none."""
+    edge_url: str | None = None
+    """LINK_EDGE_URL (edge): address that answers 200 while Caddy is well, e.g. https://edge/healthz; default none."""
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Settings:
+        """Raises SettingsError with a sentence that names the variable."""
+        role = env.get("LINK_ROLE", "")
+        if role not in {"gpu", "edge"}:
+            raise SettingsError(f"LINK_ROLE must be gpu or edge, not {role!r}")
+        needed = ["LINK_API_URL", "LINK_INSTANCE_ID"]
+        needed.append("LINK_CONTROL_FILE" if role == "gpu" else "LINK_UPSTREAM_SCRIPT")
+        for name in needed:
+            if not env.get(name):
+                raise SettingsError(f"{name} is not set")
+        for name in ("LINK_API_URL", "LINK_HEALTH_URL", "LINK_EDGE_URL"):
+            if env.get(name) and urllib.parse.urlsplit(env[name]).scheme not in {"http", "https"}:
+                raise SettingsError(f"{name} must be an http or https address, not {env[name]!r}")
+        return cls(
+            role=role,
+            api_url=env["LINK_API_URL"].rstrip("/"),
+            instance_id=env["LINK_INSTANCE_ID"],
+            release=env.get("LINK_RELEASE") or "unknown",
+            key_file=_path(env, "LINK_KEY_FILE"),
+            boot_id=env.get("LINK_BOOT_ID") or None,
+            health_url=env.get("LINK_HEALTH_URL") or cls.health_url,
+            control_file=_path(env, "LINK_CONTROL_FILE"),
+            upstream_script=_path(env, "LINK_UPSTREAM_SCRIPT"),
+            ca_file=_path(env, "LINK_CA_FILE"),
+            edge_url=env.get("LINK_EDGE_URL") or None,
+        )
+
+    @property
+    def report_url(self) -> str:
+        return f"{self.api_url}/v1/hosts/{urllib.parse.quote(self.instance_id, safe='')}/report"
+
+
+def _path(env: Mapping[str, str], name: str) -> Path | None:
+    return Path(env[name]) if env.get(name) else None
+
+
+def check_answer(payload: bytes) -> dict[str, Any]:
+    """The control plane's answer, if it has the form this host can obey; raises LinkError and obeys none of it."""
+    try:
+        answer = json.loads(payload)
+    except (ValueError, RecursionError):
+        raise LinkError("the answer is not JSON") from None
+    if not isinstance(answer, dict):
+        raise LinkError("the answer is not a JSON object")
+    pause = answer.get("next_report_s")
+    if isinstance(pause, bool) or not isinstance(pause, (int, float)) or not 0.1 <= pause <= 3600:
+        raise LinkError("the answer's next_report_s is not a number of seconds from 0.1 to 3600")
+    for name in ("ticket_keys", "revoked", "upstreams"):
+        if not isinstance(answer.get(name, []), list):
+            raise LinkError(f"the answer's {name} is not a list")
+    if not all(isinstance(sid, str) for sid in answer.get("revoked", [])):
+        raise LinkError("the answer's revoked holds something that is no session id")
+    for key in answer.get("ticket_keys", []):
+        if not isinstance(key, dict) or not all(isinstance(key.get(name), str) for name in ("kid", "secret")):
+            raise LinkError("the answer's ticket_keys are not all {kid, secret}")
+    for upstream in answer.get("upstreams", []):
+        if not isinstance(upstream, dict) or not _is_ipv4(upstream.get("host")):
+            raise LinkError("the answer's upstreams do not all have an IPv4 address as host")
+    drain = answer.get("drain")
+    if drain is not None and not isinstance(drain, dict):
+        raise LinkError("the answer's drain is neither null nor an object")
+    return answer
+
+
+def _is_ipv4(value: object) -> bool:
+    parts = value.split(".") if isinstance(value, str) else []
+    return len(parts) == 4 and all(part.isascii() and part.isdigit() and int(part) < 256 for part in parts)
+
+
+def hosts_of(answer: Mapping[str, Any]) -> list[str]:
+    """The upstreams' addresses, sorted and each once: order means nothing to the edge."""
+    return sorted({upstream["host"] for upstream in answer.get("upstreams", [])})
+
+
+@dataclass(frozen=True)
+class Health:
+    """One look at the launcher: its report, or why there is none. `refused`: nobody listens on the port."""
+
+    report: dict[str, Any] | None = None
+    refused: bool = False
+
+
+class GpuMemory:
+    """What the launcher last said, so that its silence can be told from its end."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, Any] = {}
+
+    def report(self, health: Health) -> dict[str, Any]:
+        """The GPU's report, less boot_id.
+
+        A launcher that does not answer is `loading`, unless it said before why it failed. When nobody listens its
+        streams are gone; when it is only late they are unknown, so the last ones stand.
+        """
+        if health.report is not None:
+            self._last = health.report
+            return health.report
+        if self._last.get("status") == "failed":
+            return {**self._last, "streams": []}
+        silent = {
+            **self._last,
+            "status": "loading",
+            "streams": [] if health.refused else self._last.get("streams", []),
+        }
+        if self._last:
+            silent["cause"] = "the launcher does not answer" + (", it is starting again" if health.refused else "")
+        return silent
+
+
+def essence(report: Mapping[str, Any]) -> tuple[object, ...]:
+    """What makes a report worth sending at once when it changes."""
+    streams = report.get("streams") or []
+    sids = sorted(str(stream.get("sid")) for stream in streams if isinstance(stream, dict))
+    return (report.get("status"), tuple(sids), tuple(report.get("upstreams") or ()))
+
+
+class Pace:
+    """When to report next; seconds of a monotonic clock handed in, chance in [0, 1) too."""
+
+    FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 30.0
+
+    def __init__(self) -> None:
+        self._due = -math.inf
+        self._failures = 0
+        self._told: tuple[object, ...] | None = None
+
+    def is_due(self, now: float, changed_to: tuple[object, ...]) -> bool:
+        """Whether to report now: the pause is over, or something changed and the last report went through."""
+        return now >= self._due or (not self._failures and changed_to != self._told)
+
+    def answered(self, now: float, told: tuple[object, ...], next_report_s: float) -> None:
+        self._failures, self._told, self._due = 0, told, now + next_report_s
+
+    def failed(self, now: float, chance: float) -> float:
+        """Wait longer after each failure, no two hosts alike; returns the seconds until the next try."""
+        pause = min(self.FIRST_RETRY_S * 2.0**self._failures, self.LONGEST_RETRY_S) * (0.5 + chance / 2)
+        self._failures = min(self._failures + 1, 16)
+        self._due = now + pause
+        return pause
+
+
+# ---- shell: files, sockets, programs -----------------------------------------------------------------------------
+
+
+class Role(Protocol):
+    """One host's side: what it reports, and how it obeys."""
+
+    def observe(self) -> dict[str, Any]: ...
+    def obey(self, answer: dict[str, Any], received_at: float) -> None:
+        """Raises LinkError when that did not work; it is tried again with the next answer."""
+
+
+class Gpu:
+    def __init__(self, settings: Settings) -> None:
+        self._health_url = settings.health_url
+        assert settings.control_file is not None
+        self._control_file = settings.control_file
+        self._memory = GpuMemory()
+
+    def observe(self) -> dict[str, Any]:
+        return self._memory.report(read_health(self._health_url))
+
+    def obey(self, answer: dict[str, Any], received_at: float) -> None:
+        write_private(self._control_file, json.dumps({**answer, "received_at": received_at}))
+
+
+class Edge:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        assert settings.upstream_script is not None
+        self._script = settings.upstream_script
+        self._in_force: list[str] | None = None
+        self._seen: dict[str, Any] = {}
+        self._looked_at = -math.inf
+        self._cert_days: float | None = None
+        self._cert_looked_at = -math.inf
+
+    def observe(self) -> dict[str, Any]:
+        if time.monotonic() - self._looked_at >= EDGE_LOOK_S:
+            self._seen = self._look()
+            self._looked_at = time.monotonic()
+        return self._seen
+
+    def _look(self) -> dict[str, Any]:
+        self._in_force = sorted(set(self._run("--show").split()))
+        cause = self._trouble()
+        report: dict[str, Any] = {
+            "status": "ready" if cause is None else "failed",
+            "upstreams": self._in_force,
+            "ca_pem": self._ca_pem(),
+            "cert_days": self._days_of_certificate(),
+        }
+        return report if cause is None else {**report, "cause": cause}
+
+    def obey(self, answer: dict[str, Any], received_at: float) -> None:
+        del received_at
+        wanted = hosts_of(answer)
+        if wanted != self._in_force:
+            self._looked_at = -math.inf  # what is in force now is seen, and reported, at once
+            self._run(*(wanted or ["--none"]))
+            log("edge.upstreams", before=self._in_force, now=wanted)
+
+    def _run(self, *arguments: str) -> str:
+        try:
+            done = subprocess.run(
+                [str(self._script), *arguments], capture_output=True, text=True, timeout=SCRIPT_TIMEOUT_S, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise LinkError(f"{self._script.name} did not run: {error}") from error
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise LinkError(f"{self._script.name} failed ({done.returncode}): {last}")
+        return done.stdout
+
+    def _trouble(self) -> str | None:
+        """Why Caddy is not well; None when it is, or when there is no address to ask."""
+        if self._settings.edge_url is None:
+            return None
+        try:
+            with _open(urllib.request.Request(self._settings.edge_url), HEALTH_TIMEOUT_S, self._tls()) as answer:  # noqa: S310
+                status: int = answer.status
+            return None if status == 200 else f"Caddy answers {status}"
+        except (OSError, http.client.HTTPException) as error:
+            return f"Caddy does not answer: {error}"
+
+    def _tls(self) -> ssl.SSLContext | None:
+        """Trusts the internal authority where there is one, else those of the system; None for plain http."""
+        if not (self._settings.edge_url or "").startswith("https:"):
+            return None
+        has_ca = self._settings.ca_file is not None and self._settings.ca_file.exists()
+        return ssl.create_default_context(cafile=str(self._settings.ca_file) if has_ca else None)
+
+    def _ca_pem(self) -> str | None:
+        if self._settings.ca_file is None:
+            return None
+        try:
+            return self._settings.ca_file.read_text()
+        except (OSError, UnicodeDecodeError):
+            return None  # Caddy makes it at its first start
+
+    def _days_of_certificate(self) -> float | None:
+        """Days until the certificate that Caddy shows ends; None when there is none to see."""
+        url = urllib.parse.urlsplit(self._settings.edge_url or "")
+        if url.scheme == "https" and url.hostname and time.monotonic() - self._cert_looked_at >= CERTIFICATE_S:
+            self._cert_looked_at = time.monotonic()
+            try:
+                tls = self._tls() or ssl.create_default_context()
+                address = (url.hostname, url.port or 443)
+                with (
+                    socket.create_connection(address, timeout=HEALTH_TIMEOUT_S) as plain,
+                    tls.wrap_socket(plain, server_hostname=url.hostname) as secure,
+                ):
+                    ends = ssl.cert_time_to_seconds(str((secure.getpeercert() or {})["notAfter"]))
+                self._cert_days = round((ends - time.time()) / 86400, 2)
+            except (OSError, KeyError, ValueError):
+                self._cert_days = None
+                self._cert_looked_at = -math.inf
+        return self._cert_days
+
+
+def read_health(url: str) -> Health:
+    """Ask the launcher how it is."""
+    try:
+        with _open(urllib.request.Request(url), HEALTH_TIMEOUT_S) as answer:  # noqa: S310 - checked in the settings
+            report = json.loads(answer.read(MOST_BYTES))
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        return Health(refused=isinstance(reason, ConnectionRefusedError))
+    return Health(report if isinstance(report, dict) else None)
+
+
+def post(settings: Settings, report: Mapping[str, Any]) -> dict[str, Any]:
+    """Send a report; returns the checked answer. Raises LinkError."""
+    headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "whisperlive-link"}
+    headers |= authentication(settings)
+    request = urllib.request.Request(settings.report_url, json.dumps(report).encode(), headers, method="POST")  # noqa: S310
+    try:
+        with _open(request, POST_TIMEOUT_S) as answer:
+            payload = answer.read(MOST_BYTES + 1)
+    except urllib.error.HTTPError as error:
+        with error:
+            detail = error.read(300).decode(errors="replace")
+        raise LinkError(f"the control plane answers {error.code}: {detail}") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise LinkError(f"the control plane cannot be reached: {getattr(error, 'reason', error)}") from None
+    if len(payload) > MOST_BYTES:
+        raise LinkError("the answer is too long")
+    return check_answer(payload)
+
+
+def authentication(settings: Settings) -> dict[str, str]:
+    """The header that proves which host this is; read anew each time, so that a changed key needs no restart."""
+    if settings.key_file is None:
+        return {}
+    try:
+        return {"X-Host-Key": settings.key_file.read_text().strip()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise LinkError(f"the host key cannot be read: {error}") from None
+
+
+def _open(request: urllib.request.Request, timeout_s: float, tls: ssl.SSLContext | None = None) -> Any:
+    """urlopen; this machine's own addresses are never asked for through a proxy."""
+    host = urllib.parse.urlsplit(request.full_url).hostname or ""
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=tls)]
+    if host == "localhost" or host.startswith("127.") or host == "::1":
+        handlers.append(urllib.request.ProxyHandler({}))
+    return urllib.request.build_opener(*handlers).open(request, timeout=timeout_s)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file at once, readable by this user only: a reader sees the old text or the new one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:  # noqa: PTH123
+            file.write(text)
+        part.replace(path)
+    except OSError as error:
+        raise LinkError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def boot_id(settings: Settings) -> str:
+    return settings.boot_id or Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def log(event: str, **fields: object) -> None:
+    """One JSON line on stderr; never a key."""
+    line = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "event": event, **fields}
+    print(json.dumps(line, default=str), file=sys.stderr, flush=True)  # noqa: T201 - this file's whole log
+
+
+class Link:
+    """The loop. `once` is one look and, when it is time, one report."""
+
+    def __init__(self, settings: Settings, role: Role, boot: str) -> None:
+        self._settings = settings
+        self._role = role
+        self._boot = boot
+        self._pace = Pace()
+        self._trouble: str | None = None
+
+    def once(self) -> None:
+        """Never raises: whatever goes wrong is logged when it changes, and tried again later."""
+        try:
+            observed = self._role.observe()
+        except LinkError as error:
+            observed = {"status": "failed", "cause": str(error)}
+        told = essence(observed)
+        if not self._pace.is_due(time.monotonic(), told):
+            return
+        report = {**observed, "boot_id": self._boot}
+        report.setdefault("release", self._settings.release)
+        try:
+            answer = post(self._settings, report)
+            self._role.obey(answer, time.time())
+        except LinkError as error:
+            self._say(str(error))
+            self._pace.failed(time.monotonic(), random.random())  # noqa: S311 - jitter, no secret
+            return
+        self._say(None)
+        self._pace.answered(time.monotonic(), told, float(answer["next_report_s"]))
+
+    def _say(self, trouble: str | None) -> None:
+        if trouble != self._trouble:
+            log("link.trouble" if trouble else "link.well", cause=trouble)
+            self._trouble = trouble
+
+    def run(self) -> NoReturn:
+        stopped = threading.Event()
+        while True:
+            try:
+                self.once()
+            except Exception as error:  # noqa: BLE001 - the link must outlive its own bugs, and say that it has one
+                self._say(f"a bug of the link: {type(error).__name__}: {error}")
+            stopped.wait(POLL_S)
+
+
+def main() -> int:
+    try:
+        settings = Settings.from_env(os.environ)
+    except SettingsError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - for the person who started it
+        return 2
+    # A host that stops has no time for a report; EC2's state says the same.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(0))
+    signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(0))
+    role: Role = Gpu(settings) if settings.role == "gpu" else Edge(settings)
+    log("link.started", role=settings.role, instance=settings.instance_id, release=settings.release)
+    Link(settings, role, boot_id(settings)).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,419 @@
+"""gpu_bootstrap/link.py: what it decides, and its loop against a real HTTP server."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_bootstrap import link
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+GPU_ENV = {
+    "LINK_ROLE": "gpu",
+    "LINK_API_URL": "http://127.0.0.1:1/dev/",
+    "LINK_INSTANCE_ID": "i-1",
+    "LINK_CONTROL_FILE": "/nowhere/control.json",
+}
+READY: dict[str, Any] = {
+    "status": "ready",
+    "release": "r1",
+    "streams": [{"sid": "s1", "since": 1.0, "last_audio_s": 0.1}],
+}
+
+
+# ---- pure --------------------------------------------------------------------------------------------------------
+
+
+def test_needs_nothing_but_the_standard_library() -> None:
+    tree = ast.parse((ROOT / "gpu_bootstrap/link.py").read_text())
+    imported = {
+        name.split(".")[0]
+        for node in ast.walk(tree)
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or "."]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert imported <= set(sys.stdlib_module_names)
+
+
+def test_the_edge_runs_the_same_file() -> None:
+    assert (ROOT / "edge_bootstrap/link.py").resolve() == ROOT / "gpu_bootstrap/link.py"
+
+
+def test_settings_from_the_environment() -> None:
+    settings = link.Settings.from_env(GPU_ENV)
+    assert settings.report_url == "http://127.0.0.1:1/dev/v1/hosts/i-1/report"
+    assert settings.health_url == "http://127.0.0.1:9091/health"
+    assert settings.release == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"LINK_ROLE": "toaster"}, "LINK_ROLE must be gpu or edge"),
+        ({"LINK_API_URL": ""}, "LINK_API_URL is not set"),
+        ({"LINK_INSTANCE_ID": ""}, "LINK_INSTANCE_ID is not set"),
+        ({"LINK_CONTROL_FILE": ""}, "LINK_CONTROL_FILE is not set"),
+        ({"LINK_ROLE": "edge"}, "LINK_UPSTREAM_SCRIPT is not set"),
+        ({"LINK_API_URL": "file:///etc/passwd"}, "LINK_API_URL must be an http or https address"),
+    ],
+)
+def test_a_wrong_setting_is_named(change: dict[str, str], sentence: str) -> None:
+    with pytest.raises(link.SettingsError, match=sentence):
+        link.Settings.from_env({**GPU_ENV, **change})
+
+
+def test_an_answer_in_full_passes() -> None:
+    answer = {
+        "next_report_s": 5,
+        "now": "2026-01-31T22:00:00Z",
+        "drain": {"closing_at": "2026-01-31T22:05:00Z", "reason": "night"},
+        "ticket_keys": [{"kid": "a", "secret": "b"}],
+        "revoked": ["s1"],
+        "upstreams": [{"host": "10.0.0.2", "port": 9090, "max_streams": 4}],
+        "something_new": {"later": True},
+    }
+    assert link.check_answer(json.dumps(answer).encode()) == answer
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"<html>",
+        b"\xff\xfe",
+        b"[]",
+        b"{}",
+        b'{"next_report_s": 0}',
+        b'{"next_report_s": true}',
+        b'{"next_report_s": NaN}',
+        b'{"next_report_s": 1e9}',
+        b'{"next_report_s": 5, "revoked": [1]}',
+        b'{"next_report_s": 5, "revoked": null}',
+        b'{"next_report_s": 5, "ticket_keys": [{"kid": "a"}]}',
+        b'{"next_report_s": 5, "ticket_keys": {}}',
+        b'{"next_report_s": 5, "drain": "now"}',
+        b'{"next_report_s": 5, "upstreams": [{"host": "--none"}]}',
+        b'{"next_report_s": 5, "upstreams": [{"host": "10.0.0.256"}]}',
+        b'{"next_report_s": 5, "upstreams": ["10.0.0.2"]}',
+        b"[" * 100_000,
+    ],
+)
+def test_an_answer_of_another_form_is_refused_whole(payload: bytes) -> None:
+    with pytest.raises(link.LinkError):
+        link.check_answer(payload)
+
+
+def test_upstreams_are_a_set() -> None:
+    hosts = [{"host": "10.0.0.3"}, {"host": "10.0.0.2"}, {"host": "10.0.0.3"}]
+    assert link.hosts_of({"upstreams": hosts}) == ["10.0.0.2", "10.0.0.3"]
+
+
+class TestGpuMemory:
+    def test_passes_on_what_the_launcher_says(self) -> None:
+        assert link.GpuMemory().report(link.Health(READY)) == READY
+
+    def test_a_launcher_that_never_answered_is_loading(self) -> None:
+        assert link.GpuMemory().report(link.Health(refused=True)) == {"status": "loading", "streams": []}
+
+    def test_a_launcher_that_is_late_may_still_have_its_streams(self) -> None:
+        memory = link.GpuMemory()
+        memory.report(link.Health(READY))
+        late = memory.report(link.Health(refused=False))
+        assert (late["status"], late["streams"]) == ("loading", READY["streams"])
+
+    def test_a_launcher_that_is_gone_has_none(self) -> None:
+        memory = link.GpuMemory()
+        memory.report(link.Health(READY))
+        gone = memory.report(link.Health(refused=True))
+        assert (gone["status"], gone["streams"]) == ("loading", [])
+        assert "starting again" in gone["cause"]
+
+    def test_the_cause_of_a_failure_outlives_the_launcher(self) -> None:
+        memory = link.GpuMemory()
+        memory.report(link.Health({"status": "failed", "cause": "no model", "streams": []}))
+        assert memory.report(link.Health(refused=True))["cause"] == "no model"
+        assert memory.report(link.Health(READY)) == READY
+
+
+class TestPace:
+    def test_reports_first_at_once_then_when_the_pause_is_over(self) -> None:
+        pace = link.Pace()
+        assert pace.is_due(0, ("ready",))
+        pace.answered(0, ("ready",), 5)
+        assert not pace.is_due(4.9, ("ready",))
+        assert pace.is_due(5, ("ready",))
+
+    def test_reports_a_change_at_once(self) -> None:
+        pace = link.Pace()
+        pace.answered(0, ("ready",), 60)
+        assert pace.is_due(0.5, ("draining",))
+
+    def test_waits_longer_after_each_failure_but_never_beyond_the_limit(self) -> None:
+        pace = link.Pace()
+        pauses = [pace.failed(0, chance=0.999) for _ in range(30)]
+        assert pauses == sorted(pauses)
+        assert pauses[0] < 0.6
+        assert 29 < pauses[-1] <= 30
+        assert not pace.is_due(pauses[-1] - 1, ("changed",))
+        assert pace.is_due(pauses[-1], ("changed",))
+
+    def test_no_two_hosts_try_again_together(self) -> None:
+        assert link.Pace().failed(0, chance=0.0) == link.Pace().failed(0, chance=0.999) / 0.9995 / 2
+
+    def test_is_quick_again_after_a_success(self) -> None:
+        pace = link.Pace()
+        for _ in range(10):
+            pace.failed(0, 0.5)
+        pace.answered(0, (), 5)
+        assert pace.failed(0, 0.5) < 1
+
+
+def test_streams_with_new_audio_are_no_change() -> None:
+    later = {**READY, "streams": [{"sid": "s1", "since": 9.0, "last_audio_s": 0.0}]}
+    assert link.essence(READY) == link.essence(later)
+    assert link.essence(READY) != link.essence({**READY, "streams": []})
+    assert link.essence(READY) != link.essence({**READY, "status": "draining"})
+
+
+# ---- the loop, with real HTTP ------------------------------------------------------------------------------------
+
+
+class Server:
+    """A control plane and a launcher in one: what it is asked, what it answers."""
+
+    def __init__(self) -> None:
+        self.reports: list[tuple[str, dict[str, str], dict[str, Any]]] = []
+        self.answer: bytes = b'{"next_report_s": 0.1, "revoked": ["s9"]}'
+        self.status = 200
+        self.health: dict[str, Any] | None = READY
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self._reply(200 if owner.health else 500, json.dumps(owner.health).encode())
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                owner.reports.append((self.path, dict(self.headers), body))
+                self._reply(owner.status, owner.answer)
+
+            def _reply(self, status: int, payload: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(payload)))
+                self.end_headers()
+                self.wfile.write(payload)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+@pytest.fixture
+def gpu(server: Server, tmp_path: Path) -> link.Settings:
+    (tmp_path / "key").write_text("host-key\n")
+    return link.Settings.from_env(
+        {
+            **GPU_ENV,
+            "LINK_API_URL": f"{server.url}/dev",
+            "LINK_HEALTH_URL": f"{server.url}/health",
+            "LINK_CONTROL_FILE": str(tmp_path / "run" / "control.json"),
+            "LINK_KEY_FILE": str(tmp_path / "key"),
+        }
+    )
+
+
+def control_of(settings: link.Settings) -> Path:
+    assert settings.control_file is not None
+    return settings.control_file
+
+
+def test_gpu_reports_and_leaves_the_answer_for_the_launcher(server: Server, gpu: link.Settings) -> None:
+    before = time.time()
+    link.Link(gpu, link.Gpu(gpu), "boot-1").once()
+    path, headers, report = server.reports[0]
+    assert path == "/dev/v1/hosts/i-1/report"
+    assert headers["X-Host-Key"] == "host-key"
+    assert report == {**READY, "boot_id": "boot-1"}
+    left = json.loads(control_of(gpu).read_text())
+    assert before <= left.pop("received_at") <= time.time()
+    assert left == {"next_report_s": 0.1, "revoked": ["s9"]}
+    assert stat.S_IMODE(control_of(gpu).stat().st_mode) == 0o600
+    assert [file.name for file in control_of(gpu).parent.iterdir()] == ["control.json"]
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"), [(200, b"nonsense"), (500, b"{}"), (403, b"no"), (200, b"x" * 2_000_000)]
+)
+def test_a_bad_answer_changes_nothing_and_is_said_once(
+    server: Server,
+    gpu: link.Settings,
+    status: int,
+    answer: bytes,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(link.Pace, "FIRST_RETRY_S", 0.01)
+    loop = link.Link(gpu, link.Gpu(gpu), "boot-1")
+    loop.once()
+    good = control_of(gpu).read_text()
+    server.status, server.answer = status, answer
+
+    def asked_again() -> bool:
+        loop.once()
+        return len(server.reports) >= 3
+
+    wait_until(asked_again, 10, "two more reports")
+    assert control_of(gpu).read_text() == good
+    assert capsys.readouterr().err.count("link.trouble") == 1
+    server.status, server.answer = 200, b'{"next_report_s": 7}'
+
+    def well() -> bool:
+        loop.once()
+        return bool(json.loads(control_of(gpu).read_text())["next_report_s"] == 7)
+
+    wait_until(well, 10, "the next good answer")
+    assert "link.well" in capsys.readouterr().err
+
+
+def test_nobody_there_is_no_end(gpu: link.Settings, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    server.http.shutdown()
+    server.http.server_close()
+    link.Link(gpu, link.Gpu(gpu), "boot-1").once()
+    assert "cannot be reached" in capsys.readouterr().err
+
+
+def test_a_change_is_reported_before_the_pause_is_over(server: Server, gpu: link.Settings) -> None:
+    server.answer = b'{"next_report_s": 3600}'
+    loop = link.Link(gpu, link.Gpu(gpu), "boot-1")
+    loop.once()
+    loop.once()
+    assert len(server.reports) == 1
+    server.health = {**READY, "streams": []}
+    loop.once()
+    assert [report["streams"] for _, _, report in server.reports] == [READY["streams"], []]
+
+
+SCRIPT = """#!/bin/sh
+case $1 in
+  --show) cat "$PREFIX/upstreams" 2>/dev/null || true;;
+  --none) : > "$PREFIX/upstreams";;
+  *) for address in "$@"; do echo "$address"; done > "$PREFIX/upstreams"; echo set >> "$PREFIX/calls";;
+esac
+"""
+
+
+@pytest.fixture
+def edge(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> link.Settings:
+    script = tmp_path / "set-upstream.sh"
+    script.write_text(SCRIPT)
+    script.chmod(0o755)
+    monkeypatch.setenv("PREFIX", str(tmp_path))
+    (tmp_path / "ca.pem").write_text("PEM")
+    return link.Settings.from_env(
+        {
+            "LINK_ROLE": "edge",
+            "LINK_API_URL": server.url,
+            "LINK_INSTANCE_ID": "i-2",
+            "LINK_UPSTREAM_SCRIPT": str(script),
+            "LINK_CA_FILE": str(tmp_path / "ca.pem"),
+            "LINK_EDGE_URL": f"{server.url}/healthz",
+        }
+    )
+
+
+def test_edge_follows_the_gpu_and_reports_what_is_in_force(
+    server: Server, edge: link.Settings, tmp_path: Path
+) -> None:
+    server.answer = b'{"next_report_s": 3600, "upstreams": [{"host": "10.0.0.2", "port": 9090}]}'
+    loop = link.Link(edge, link.Edge(edge), "boot-2")
+    loop.once()
+    loop.once()
+    loop.once()
+    assert [report["upstreams"] for _, _, report in server.reports] == [[], ["10.0.0.2"]]
+    assert (tmp_path / "calls").read_text() == "set\n"
+    _, _, report = server.reports[-1]
+    assert (report["status"], report["ca_pem"], report["cert_days"]) == ("ready", "PEM", None)
+
+
+def test_edge_forwards_to_nobody_when_told_so(edge: link.Settings, tmp_path: Path) -> None:
+    (tmp_path / "upstreams").write_text("10.0.0.9\n")
+    link.Link(edge, link.Edge(edge), "boot-2").once()
+    assert (tmp_path / "upstreams").read_text() == ""
+
+
+def test_edge_says_when_caddy_or_the_script_is_broken(server: Server, edge: link.Settings, tmp_path: Path) -> None:
+    server.health = None
+    link.Link(edge, link.Edge(edge), "boot-2").once()
+    (tmp_path / "set-upstream.sh").write_text("#!/bin/sh\necho the disk is full >&2\nexit 74\n")
+    link.Link(edge, link.Edge(edge), "boot-2").once()
+    causes = [(report["status"], report["cause"]) for _, _, report in server.reports]
+    assert causes == [
+        ("failed", "Caddy does not answer: HTTP Error 500: Internal Server Error"),
+        ("failed", "set-upstream.sh failed (74): the disk is full"),
+    ]
+
+
+# ---- the program -------------------------------------------------------------------------------------------------
+
+
+def start(env: dict[str, str]) -> subprocess.Popen[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("LINK_")}
+    program = [sys.executable, str(ROOT / "gpu_bootstrap/link.py")]
+    return subprocess.Popen(program, env=clean | env, stderr=subprocess.PIPE, text=True)
+
+
+def environment(settings: link.Settings) -> dict[str, str]:
+    return {
+        **GPU_ENV,
+        "LINK_API_URL": settings.api_url,
+        "LINK_HEALTH_URL": settings.health_url,
+        "LINK_CONTROL_FILE": str(settings.control_file),
+    }
+
+
+def test_the_program_reports_on_and_ends_at_once_when_asked(server: Server, gpu: link.Settings) -> None:
+    process = start(environment(gpu))
+    try:
+        more: Callable[[], bool] = lambda: len(server.reports) >= 2  # noqa: E731 - read by wait_until
+        wait_until(more, 20, "two reports")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=5) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_program_says_what_is_not_set() -> None:
+    process = start({"LINK_ROLE": "gpu"})
+    _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (2, "LINK_API_URL is not set\n")
