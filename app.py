@@ -1,0 +1,132 @@
+"""Every entry point of the control plane: the REST API, the minute tick and EC2's state events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalice.app import IAMAuthorizer, Rate, Response
+
+from chalicelib import web, wiring
+from chalicelib.errors import Invalid
+from chalicelib.services import edge, events, host_link, power, sessions, status, tokens, version
+from chalicelib.services.context import Context
+from chalicelib.services.events import Cause
+from chalicelib.services.tokens import Principal, Role
+
+app = web.ProblemApp("whisperlive-edge")
+
+ANY: list[str] = []
+"""No demand on Content-Type: a body is JSON or refused as not JSON."""
+LANGUAGE = web.matching(r"[a-z]{2,3}(-[A-Za-z]{2,4})?|auto", "en")
+
+
+def _called(need: Role) -> tuple[Context, Principal, Cause]:
+    context, request = wiring.context(), app.caller()
+    principal = tokens.authenticate(context.store, request.headers.get("authorization"), need, context.clock())
+    return context, principal, Cause(principal.name, f"{request.method} {request.path}")
+
+
+def _body(**readers: web.Reader) -> dict[str, Any]:
+    return web.fields(web.json_object(app.caller()), **readers)
+
+
+@app.route("/v1/sessions", methods=["POST"], content_types=ANY)
+def open_session() -> Response:
+    context, principal, cause = _called(Role.SPEAKER)
+    body = _body(
+        language=LANGUAGE,
+        model=web.text(128),
+        task=web.choice("transcribe", "translate"),
+        minutes=web.number(0, 100_000, above=True),
+    )
+    key = app.caller().headers.get("idempotency-key")
+    return Response(sessions.open_session(context, principal, sessions.Wanted(**body), key, cause), status_code=201)
+
+
+@app.route("/v1/sessions/{session_id}", methods=["GET"])
+def look_at_session(session_id: str) -> dict[str, Any]:
+    context, principal, _ = _called(Role.SPEAKER)
+    return sessions.look(context, principal, session_id)
+
+
+@app.route("/v1/sessions/{session_id}/heartbeat", methods=["POST"], content_types=ANY)
+def heartbeat(session_id: str) -> dict[str, Any]:
+    context, principal, _ = _called(Role.SPEAKER)
+    said = _body(latency=web.latency, lost_seconds=web.number(0, 1e6))
+    return sessions.heartbeat(context, principal, session_id, said)
+
+
+@app.route("/v1/sessions/{session_id}", methods=["DELETE"], content_types=ANY)
+def close_session(session_id: str) -> Response:
+    context, principal, cause = _called(Role.SPEAKER)
+    sessions.close(context, principal, session_id, cause)
+    return Response("", status_code=204)
+
+
+@app.route("/v1/gpu/start", methods=["POST"], content_types=ANY)
+def start_gpu() -> Response:
+    context, principal, cause = _called(Role.SPEAKER)
+    body = _body(minutes=web.number(0, 100_000, above=True), reason=web.text(200))
+    power.start(context, principal, body.get("minutes"), body.get("reason", ""), cause)
+    return Response(status.status(context), status_code=202)
+
+
+@app.route("/v1/gpu/stop", methods=["POST"], content_types=ANY)
+def stop_gpu() -> Response:
+    context, principal, cause = _called(Role.OPERATOR)
+    body = {"force": False, "closed_until": None, "reason": ""} | _body(
+        force=web.flag, closed_until=web.moment, reason=web.text(200)
+    )
+    if body["closed_until"] is not None and body["closed_until"] <= context.clock():
+        raise Invalid("closed_until lies in the past.", field="closed_until")
+    power.stop(context, principal, cause=cause, **body)
+    return Response(status.status(context), status_code=202)
+
+
+@app.route("/v1/gpu/restart", methods=["POST"], content_types=ANY)
+def restart_gpu() -> Response:
+    context, principal, cause = _called(Role.OPERATOR)
+    power.restart(context, principal, force=_body(force=web.flag).get("force", False), cause=cause)
+    return Response(status.status(context), status_code=202)
+
+
+@app.route("/v1/status", methods=["GET"])
+def get_status() -> dict[str, Any]:
+    context, _, _ = _called(Role.VIEWER)
+    return status.status(context)
+
+
+@app.route("/v1/edge/refresh", methods=["POST"], content_types=ANY)
+def refresh_edge() -> Response:
+    context, _, cause = _called(Role.OPERATOR)
+    _body()
+    return Response(edge.refresh(context, cause), status_code=202)
+
+
+@app.route("/v1/hosts/{instance_id}/report", methods=["POST"], content_types=ANY, authorizer=IAMAuthorizer())
+def report(instance_id: str) -> dict[str, Any]:
+    web.host_identity(app.caller(), instance_id)
+    return host_link.report(wiring.context(), instance_id, web.json_object(app.caller()))
+
+
+@app.route("/v1/events", methods=["GET"])
+def get_events() -> dict[str, Any]:
+    context, _, _ = _called(Role.VIEWER)
+    return events.since(context.store, web.query(app.caller(), "since"), context.clock())
+
+
+@app.route("/v1/health", methods=["GET"])
+def health() -> dict[str, Any]:
+    return {"ok": True, "version": version.version()}
+
+
+@app.schedule(Rate(1, unit=Rate.MINUTES))
+def tick(event: Any) -> None:  # noqa: ARG001  # Chalice hands the event over
+    """The truth: whatever events were lost, a minute later it is made right."""
+    wiring.context().reconcile(Cause("reconcile", "tick"))
+
+
+@app.on_cw_event({"source": ["aws.ec2"], "detail-type": ["EC2 Instance State-change Notification"]})
+def machine_event(event: Any) -> None:
+    """A hint that some instance changed its state; what is true is looked up, never taken from the event."""
+    wiring.context().reconcile(Cause("reconcile", f"ec2:{event.detail.get('state', '')}"))

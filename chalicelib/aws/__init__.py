@@ -1,0 +1,1 @@
+"""One port a file, on boto3. Nothing outside this package imports boto3."""

@@ -1,0 +1,60 @@
+"""One boto3 session and its clients, each made when it is first needed and kept."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ssm import SSMClient
+
+CONNECT_TIMEOUT_S = 3
+READ_TIMEOUT_S = 8
+"""API Gateway gives up after 29, so one call must not eat them all."""
+
+
+class Clients:
+    """Safe to share between threads: sessions are not, clients are."""
+
+    def __init__(self, region: str = "") -> None:
+        self._session = boto3.Session(region_name=region or None)
+        self._lock = threading.Lock()
+        self._made: dict[str, Any] = {}
+
+    def _client(self, name: str, service: str, attempts: int) -> Any:
+        with self._lock:
+            if name not in self._made:
+                config = Config(
+                    retries={"total_max_attempts": attempts, "mode": "standard"},
+                    connect_timeout=CONNECT_TIMEOUT_S,
+                    read_timeout=READ_TIMEOUT_S,
+                )
+                make: Any = self._session.client  # its overloads know only literal service names
+                self._made[name] = make(service, config=config)
+            return self._made[name]
+
+    @property
+    def dynamodb(self) -> DynamoDBClient:
+        client: DynamoDBClient = self._client("dynamodb", "dynamodb", 3)
+        return client
+
+    @property
+    def ec2(self) -> EC2Client:
+        client: EC2Client = self._client("ec2", "ec2", 3)
+        return client
+
+    @property
+    def ec2_once(self) -> EC2Client:
+        """For StartInstances: botocore would retry a lack of capacity (HTTP 500), which is ours to climb."""
+        client: EC2Client = self._client("ec2_once", "ec2", 1)
+        return client
+
+    @property
+    def ssm(self) -> SSMClient:
+        client: SSMClient = self._client("ssm", "ssm", 3)
+        return client

@@ -1,0 +1,384 @@
+"""The decision: what to do with each machine now, and why. Pure; `decide` is the heart of the control plane.
+
+One Decision per GPU machine in every pass, HOLD included: its reason and its `next` are what the status page
+says. `decide` never acts and never waits; it is asked again at the next tick, event, report or request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import assert_never
+
+from chalicelib.domain.machines import Drain, DrainKind, MachineState, Observation, View
+from chalicelib.domain.night import Night
+from chalicelib.domain.times import clock_text
+from chalicelib.domain.wishes import Booking, Evidence, Order, OrderKind, Session, Wishes
+
+DRAIN_S = 15.0
+"""From an operator's stop or restart to the closing of streams: three reports, so that the host hears of it."""
+CLOSE_MARGIN_S = 30.0
+"""How long after the closing a host may take to flush last words before it is stopped anyway, where it may be."""
+
+
+class Phase(StrEnum):
+    """The phases a person sees."""
+
+    ASLEEP = "asleep"
+    WAKING_CAPACITY = "waking.capacity"
+    WAKING_BOOT = "waking.boot"
+    WAKING_SERVICE = "waking.service"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPING = "stopping"
+    FAILED = "failed"
+
+
+class Action(StrEnum):
+    """What can be done with a machine."""
+
+    START = "start"
+    STOP = "stop"
+    DRAIN = "drain"
+    CANCEL_DRAIN = "cancel_drain"
+    RESTART = "restart"
+    HOLD = "hold"
+
+
+@dataclass(frozen=True)
+class Next:
+    """What happens next of itself; `at` in epoch seconds, None when it waits for an event."""
+
+    action: str
+    at: float | None
+    because: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do with one machine; `drain` comes with DRAIN."""
+
+    instance_id: str
+    action: Action
+    reason: str
+    next: Next | None = None
+    drain: Drain | None = None
+
+
+@dataclass(frozen=True)
+class Closing:
+    """A session that is over: since when, and why, in words."""
+
+    session_id: str
+    at: float
+    reason: str
+    kind: str = "expired"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The settings that decide; durations in seconds."""
+
+    idle_s: float = 600.0
+    night: Night | None = None
+    night_grace_s: float = 300.0
+    hard_max_s: float = 43200.0
+
+
+@dataclass(frozen=True)
+class Admission:
+    """Whether sessions are admitted now; if not, until when and why."""
+
+    open: bool
+    until: float | None = None
+    because: str = ""
+
+
+def admission(wishes: Wishes, rules: Rules, now: float) -> Admission:
+    """Night and closed_until refuse new sessions; a running booking overrides both."""
+    if wishes.booked(now):
+        return Admission(True)
+    if wishes.closed_until is not None and wishes.closed(now):
+        text = _local(wishes.closed_until, rules)
+        return Admission(False, wishes.closed_until, f"closed until {text} by the operator")
+    night = rules.night.at(now) if rules.night else None
+    if night:
+        return Admission(False, night[1], f"closed until {_local(night[1], rules)} for the night")
+    return Admission(True)
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """One pass's inputs with what several rules need from them."""
+
+    observation: Observation
+    wishes: Wishes
+    rules: Rules
+    now: float
+    sessions: tuple[Session, ...]
+    booking: Booking | None
+    admission: Admission
+
+    @property
+    def wanted(self) -> bool:
+        return self.booking is not None or (bool(self.sessions) and self.admission.open)
+
+    @property
+    def by_night(self) -> bool:
+        """Night, and no booking overrides it."""
+        return self.rules.night is not None and self.booking is None and self.rules.night.at(self.now) is not None
+
+    def who(self) -> str:
+        """The wishes in words."""
+        if self.booking is not None:
+            return f"{self.booking.by} booked it until {_local(self.booking.until(), self.rules)}"
+        count = len(self.sessions)
+        return "one session is open" if count == 1 else f"{count} sessions are open"
+
+
+def _scene(observation: Observation, wishes: Wishes, rules: Rules, now: float) -> _Scene:
+    sessions = tuple(wishes.live_sessions(now, observation.streaming()))
+    return _Scene(observation, wishes, rules, now, sessions, wishes.booked(now), admission(wishes, rules, now))
+
+
+def decide(observation: Observation, wishes: Wishes, rules: Rules, now: float) -> tuple[Decision, ...]:
+    """One decision for each GPU machine, in the order of their ids.
+
+    One wish or a hundred want one machine for now; the machine that is awake serves before one that would
+    have to be started, and one that EC2 refused lately comes last.
+    """
+    scene = _scene(observation, wishes, rules, now)
+    wanted = {view.instance_id for view in _by_preference(observation.gpus, now)[: 1 if scene.wanted else 0]}
+    ordered = sorted(observation.gpus, key=lambda view: view.instance_id)
+    return tuple(_for_machine(scene, view, view.instance_id in wanted) for view in ordered)
+
+
+def _by_preference(gpus: Sequence[View], now: float) -> list[View]:
+    def rank(view: View) -> tuple[int, float, str]:
+        state = view.machine.state
+        if state is MachineState.RUNNING:
+            return (0 if view.memory.drain is None else 2, 0.0, view.instance_id)
+        if state is MachineState.PENDING:
+            return (1, 0.0, view.instance_id)
+        if state is MachineState.STOPPED:
+            refusal = view.memory.refusal
+            waits = refusal.until if refusal is not None and refusal.until > now else 0.0
+            return (3 if not waits else 5, waits, view.instance_id)
+        return (4, 0.0, view.instance_id)
+
+    alive = [view for view in gpus if view.machine.state not in _GONE]
+    return sorted(alive, key=rank)
+
+
+_GONE = (MachineState.SHUTTING_DOWN, MachineState.TERMINATED)
+
+
+def _for_machine(scene: _Scene, view: View, wanted: bool) -> Decision:
+    state = view.machine.state
+    match state:
+        case MachineState.STOPPED:
+            return _stopped(scene, view, wanted)
+        case MachineState.PENDING:
+            return _hold(view, f"booting: {scene.who() if wanted else 'it was started'}", Next("ready", None, "boot"))
+        case MachineState.RUNNING:
+            return _running(scene, view, wanted)
+        case MachineState.STOPPING:
+            if wanted:
+                return _hold(
+                    view,
+                    f"{scene.who()}, but the machine is still stopping",
+                    Next("start", None, "it starts again as soon as EC2 says stopped"),
+                )
+            return _hold(view, "stopping", Next("asleep", None, "EC2 is stopping it"))
+        case MachineState.SHUTTING_DOWN | MachineState.TERMINATED:
+            return _hold(view, "the machine was terminated; a new one must be tagged or deployed")
+        case _:
+            assert_never(state)
+
+
+def _stopped(scene: _Scene, view: View, wanted: bool) -> Decision:
+    if not wanted:
+        if not scene.admission.open:
+            return _hold(
+                view,
+                scene.admission.because,
+                Next("open", scene.admission.until, "sessions are admitted again"),
+            )
+        return _hold(view, "nobody wants to speak", Next("start", None, "a session or a booking wakes it"))
+    refusal = view.memory.refusal
+    if refusal is not None and refusal.until > scene.now:
+        return _hold(view, refusal.message, Next("start", refusal.until, "EC2 is asked again"))
+    return Decision(view.instance_id, Action.START, scene.who())
+
+
+def _running(scene: _Scene, view: View, wanted: bool) -> Decision:
+    awake_since = view.memory.awake_since if view.memory.awake_since is not None else scene.now
+    hard_end = awake_since + scene.rules.hard_max_s
+    if scene.now >= hard_end:
+        return Decision(view.instance_id, Action.STOP, f"awake since {clock_text(awake_since)}, the hard maximum")
+    if view.memory.drain is not None:
+        return _draining(scene, view, view.memory.drain, wanted)
+    ordered = _ordered(scene, view, awake_since)
+    if ordered is not None:
+        return ordered
+    evidence = view.evidence(scene.now)
+    if scene.by_night:
+        return _night_begins(scene, view, evidence)
+    if evidence is not Evidence.IDLE and scene.now >= hard_end - scene.rules.night_grace_s:
+        drain = Drain(DrainKind.HARD_MAX, scene.now, hard_end, "the GPU reaches its hard maximum")
+        return Decision(view.instance_id, Action.DRAIN, drain.reason, drain=drain)
+    if wanted:
+        return _hold(view, scene.who(), _when_wish_ends(scene))
+    return _linger(scene, view, evidence, awake_since)
+
+
+def _ordered(scene: _Scene, view: View, awake_since: float) -> Decision | None:
+    """An operator's stop or restart that this machine has not yet followed."""
+    restart = scene.wishes.order(OrderKind.RESTART)
+    if restart is not None and restart.at > max(awake_since, view.memory.restarted_at or 0.0):
+        return _follow(scene, view, restart, DrainKind.RESTART)
+    stop = scene.wishes.order(OrderKind.STOP)
+    if stop is not None and stop.at > awake_since and not _wished_since(scene, stop.at):
+        return _follow(scene, view, stop, DrainKind.STOP)
+    return None
+
+
+def _wished_since(scene: _Scene, at: float) -> bool:
+    newer = any(one.created_at > at for one in scene.sessions)
+    return newer or (scene.booking is not None and scene.booking.created_at > at)
+
+
+def _follow(scene: _Scene, view: View, order: Order, kind: DrainKind) -> Decision:
+    words = f"{order.by} asked for it" + (f": {order.reason}" if order.reason else "")
+    act = Action.RESTART if kind is DrainKind.RESTART else Action.STOP
+    if order.force:
+        return Decision(view.instance_id, act, f"{words} (forced)")
+    if _quiet(scene, view):
+        return Decision(view.instance_id, act, words)
+    drain = Drain(kind, scene.now, scene.now + DRAIN_S, words)
+    return Decision(view.instance_id, Action.DRAIN, words, drain=drain)
+
+
+def _quiet(scene: _Scene, view: View) -> bool:
+    """Certain that nothing streams."""
+    return view.never_served() or view.evidence(scene.now) is Evidence.IDLE
+
+
+def _draining(scene: _Scene, view: View, drain: Drain, wanted: bool) -> Decision:
+    if drain.kind is DrainKind.NIGHT and not scene.by_night:
+        return Decision(view.instance_id, Action.CANCEL_DRAIN, "a booking covers the night" if wanted else "morning")
+    act = Action.RESTART if drain.kind is DrainKind.RESTART else Action.STOP
+    forced = scene.wishes.order(OrderKind.RESTART if act is Action.RESTART else OrderKind.STOP)
+    if forced is not None and forced.force and forced.at >= drain.since:
+        return Decision(view.instance_id, act, f"{drain.reason} (forced)")
+    if _quiet(scene, view) and (drain.kind is not DrainKind.NIGHT or not scene.sessions):
+        return Decision(view.instance_id, act, drain.reason)
+    follows = Next(act.value, drain.closing_at, "streams are closed by then")
+    if scene.now < drain.closing_at + CLOSE_MARGIN_S and not (
+        scene.now >= drain.closing_at and view.evidence(scene.now) is Evidence.IDLE
+    ):
+        return _hold(view, f"draining: {drain.reason}", follows)
+    if drain.kind in (DrainKind.NIGHT, DrainKind.HARD_MAX) or _quiet(scene, view):
+        return Decision(view.instance_id, act, drain.reason)
+    if view.evidence(scene.now) is Evidence.ACTIVE:
+        return _hold(view, "streams did not end at the closing", Next(act.value, None, "they end, or force"))
+    return _hold(
+        view,
+        "the GPU host does not report, so nobody can say whether somebody still speaks",
+        Next(act.value, None, "it reports again, or force"),
+    )
+
+
+def _night_begins(scene: _Scene, view: View, evidence: Evidence) -> Decision:
+    if evidence is Evidence.IDLE and not scene.sessions:
+        return Decision(view.instance_id, Action.STOP, scene.admission.because)
+    drain = Drain(
+        DrainKind.NIGHT, scene.now, scene.now + scene.rules.night_grace_s, scene.admission.because or "night"
+    )
+    return Decision(view.instance_id, Action.DRAIN, drain.reason, drain=drain)
+
+
+def _when_wish_ends(scene: _Scene) -> Next:
+    idle = scene.rules.idle_s
+    if scene.booking is not None and not scene.sessions:
+        return Next("stop", scene.booking.until() + idle, f"{idle / 60:g} minutes after the booking")
+    return Next("stop", None, f"{idle / 60:g} minutes after the last session ends")
+
+
+def idle_since(view: View, wishes: Wishes, streaming: frozenset[str], now: float) -> float:
+    """Since when nobody has wanted this machine: the latest of its start, the last wish and the last stream."""
+    moments = [view.memory.awake_since or 0.0, wishes.last_end(now, streaming) or 0.0]
+    report = view.current()
+    if report is not None and report.streamed_at is not None:
+        moments.append(report.streamed_at)
+    return min(max(moments), now)
+
+
+def _linger(scene: _Scene, view: View, evidence: Evidence, awake_since: float) -> Decision:
+    since = idle_since(view, scene.wishes, scene.observation.streaming(), scene.now)
+    if evidence is Evidence.ACTIVE:
+        return _hold(view, "somebody speaks without a session", _when_wish_ends(scene))
+    minutes = f"{scene.rules.idle_s / 60:g} minutes"
+    if scene.now < since + scene.rules.idle_s:
+        return _hold(
+            view,
+            f"nobody has wanted it since {clock_text(since)}; it lingers {minutes}",
+            Next("stop", since + scene.rules.idle_s, f"{minutes} without a wish"),
+        )
+    match evidence:
+        case Evidence.IDLE:
+            return Decision(view.instance_id, Action.STOP, f"no wish for {minutes}")
+        case Evidence.UNKNOWN:
+            return _hold(
+                view,
+                "no wish is left, but the GPU host does not report, so nobody can say whether somebody speaks",
+                Next("stop", awake_since + scene.rules.hard_max_s, "the hard maximum, unless it reports idle before"),
+            )
+        case _:
+            assert_never(evidence)
+
+
+def closings(observation: Observation, wishes: Wishes, rules: Rules, now: float) -> tuple[Closing, ...]:
+    """The sessions that are over at `now` and not yet marked so."""
+    streaming = observation.streaming()
+    over = [_closing(one, one.id in streaming, now) for one in wishes.sessions if one.ended_at is None]
+    found = [one for one in over if one is not None]
+    deadline = _night_deadline(observation, wishes, rules, now)
+    if deadline is not None and now >= deadline:
+        already = {one.session_id for one in found}
+        reason = admission(wishes, rules, now).because
+        found += [
+            Closing(one.id, deadline, reason, "night")
+            for one in wishes.sessions
+            if one.ended_at is None and one.id not in already
+        ]
+    return tuple(found)
+
+
+def _closing(session: Session, streaming: bool, now: float) -> Closing | None:
+    if session.live(now, streaming):
+        return None
+    if now >= session.max_at and (streaming or session.deadline() >= session.max_at):
+        return Closing(session.id, session.max_at, "it reached its longest life")
+    return Closing(session.id, session.deadline(), "no heartbeat for three minutes")
+
+
+def _night_deadline(observation: Observation, wishes: Wishes, rules: Rules, now: float) -> float | None:
+    """When the night ends the sessions that are still open; None while no end is due."""
+    night = rules.night.at(now) if rules.night else None
+    if night is None or wishes.booked(now):
+        return None
+    awake = [view for view in observation.gpus if view.machine.state is MachineState.RUNNING]
+    drains = [view.memory.drain.closing_at for view in awake if view.memory.drain is not None]
+    if len(drains) < len(awake):
+        return None
+    return max([night[0] + rules.night_grace_s, *drains])
+
+
+def _hold(view: View, reason: str, follows: Next | None = None) -> Decision:
+    return Decision(view.instance_id, Action.HOLD, reason, follows)
+
+
+def _local(epoch: float, rules: Rules) -> str:
+    return rules.night.local(epoch) if rules.night else clock_text(epoch)

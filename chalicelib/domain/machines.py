@@ -1,0 +1,208 @@
+"""What is known of the hosts: EC2's view, their own reports, and what the engine remembers about each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from chalicelib.domain.wishes import Evidence
+
+REPORT_FRESH_S = 20.0
+"""Four reports of an awake host; an older one says nothing about now."""
+
+
+class Role(StrEnum):
+    """The tag whisperlive-edge:role."""
+
+    GPU = "gpu"
+    EDGE = "edge"
+
+
+class MachineState(StrEnum):
+    """EC2's instance states."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    SHUTTING_DOWN = "shutting-down"
+    TERMINATED = "terminated"
+
+    @property
+    def awake(self) -> bool:
+        """Whether EC2 bills it as on, or is about to."""
+        return self in (MachineState.PENDING, MachineState.RUNNING)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One instance as DescribeInstances shows it."""
+
+    instance_id: str
+    role: Role
+    state: MachineState
+    type: str = ""
+    zone: str = ""
+    private_ip: str | None = None
+    launched_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One live connection: seconds since it began and since its last audio frame, as of the report."""
+
+    sid: str
+    since: float = 0.0
+    last_audio_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """A host's last report. GPU hosts fill the first half, the edge the last three."""
+
+    received_at: float
+    boot_id: str = ""
+    status: str = ""
+    release: str | None = None
+    model: str | None = None
+    models: tuple[str, ...] = ()
+    device: str | None = None
+    streams: tuple[Stream, ...] = ()
+    max_streams: int = 0
+    decode_s_p50: float | None = None
+    disk_free: float | None = None
+    cause: str | None = None
+    streamed_at: float | None = None
+    """When a report last had a stream in it; kept by the receiver, for the linger."""
+    was_ready: bool = False
+    """Whether this boot has ever reported ready; kept by the receiver."""
+    upstreams: tuple[str, ...] = ()
+    ca_pem: str | None = None
+    cert_days: float | None = None
+
+    def fresh(self, now: float) -> bool:
+        """Whether it speaks of now."""
+        return now - self.received_at <= REPORT_FRESH_S
+
+
+@dataclass(frozen=True)
+class Intent:
+    """An act written down before it is done. `acted` is set once AWS took it."""
+
+    action: str
+    at: float
+    reason: str = ""
+    acted: bool = False
+
+
+class DrainKind(StrEnum):
+    """Why a host drains, which also says what follows."""
+
+    STOP = "stop"
+    RESTART = "restart"
+    NIGHT = "night"
+    HARD_MAX = "hard_max"
+
+
+@dataclass(frozen=True)
+class Drain:
+    """A drain announced to a host: streams end at `closing_at`, then the machine stops or restarts."""
+
+    kind: DrainKind
+    since: float
+    closing_at: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """EC2 refused the last start; nothing is tried again before `until`."""
+
+    kind: str
+    message: str
+    at: float
+    until: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the engine remembers of one machine between passes."""
+
+    instance_id: str
+    role: Role
+    state: MachineState
+    state_since: float
+    type: str = ""
+    zone: str = ""
+    private_ip: str | None = None
+    awake_since: float | None = None
+    """When this time awake began: the start call, or EC2's launch time where somebody else started it."""
+    running_at: float | None = None
+    ready_at: float | None = None
+    intent: Intent | None = None
+    drain: Drain | None = None
+    refusal: Refusal | None = None
+    restarted_at: float | None = None
+
+
+@dataclass(frozen=True)
+class View:
+    """One machine with all that is known about it."""
+
+    machine: Machine
+    memory: Memory
+    report: Report | None = None
+
+    @property
+    def instance_id(self) -> str:
+        return self.machine.instance_id
+
+    def current(self) -> Report | None:
+        """The last report, if it belongs to this time awake and not to one before."""
+        since = self.memory.awake_since
+        if self.report is None or since is None or self.report.received_at <= since:
+            return None
+        return self.report
+
+    def fresh(self, now: float) -> Report | None:
+        """The last report, if it speaks of now."""
+        report = self.current()
+        return report if report is not None and report.fresh(now) else None
+
+    def evidence(self, now: float) -> Evidence:
+        """What the host link says about streams."""
+        report = self.fresh(now)
+        if report is None:
+            return Evidence.UNKNOWN
+        return Evidence.ACTIVE if report.streams else Evidence.IDLE
+
+    def never_served(self) -> bool:
+        """Awake, but never once ready: no ticket was given out for it, so nobody can stream."""
+        report = self.current()
+        return report is None or not (report.was_ready or report.streams)
+
+    def streams(self) -> tuple[Stream, ...]:
+        """The streams of the last report of this time awake, fresh or not."""
+        report = self.current()
+        return report.streams if report else ()
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything that was seen in one pass."""
+
+    gpus: tuple[View, ...] = ()
+    edges: tuple[View, ...] = ()
+
+    def streaming(self) -> frozenset[str]:
+        """The sids that streamed when their host was last heard in this time awake.
+
+        A host that fell silent leaves its streams standing: unknown counts as active, and a session is bounded
+        by its max_at.
+        """
+        return frozenset(
+            stream.sid
+            for view in self.gpus
+            if view.machine.state is MachineState.RUNNING
+            for stream in view.streams()
+        )

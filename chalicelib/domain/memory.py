@@ -1,0 +1,110 @@
+"""How the engine's memory of a machine follows what is observed. Pure; called in every pass.
+
+EC2's reads are eventually consistent: for a while after a start, DescribeInstances may still say stopped. The
+intent written before the act bridges that: what it announced is believed over a contradicting read until
+EC2 confirms it or `EVENTUAL_S` have passed. An intent that was never marked as acted is a pass that died between
+writing and recording: it is believed for `UNRECORDED_S` only, then EC2's word counts again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from chalicelib.domain.ledger import Span, Wake
+from chalicelib.domain.machines import Intent, Machine, MachineState, Memory, Refusal
+
+EVENTUAL_S = 60.0
+UNRECORDED_S = 10.0
+SELF_STOP_PAUSE_S = 60.0
+
+START = "start"
+STOP = "stop"
+RESTART = "restart"
+
+_CONFIRMS = {
+    START: (MachineState.PENDING, MachineState.RUNNING),
+    STOP: (MachineState.STOPPING, MachineState.STOPPED, MachineState.SHUTTING_DOWN, MachineState.TERMINATED),
+}
+_ANNOUNCES = {START: MachineState.PENDING, STOP: MachineState.STOPPING}
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """The memory brought up to date, the state to decide on, and the time awake that ended, if one did."""
+
+    memory: Memory
+    state: MachineState
+    span: Span | None = None
+
+
+def effective_state(seen: MachineState, intent: Intent | None, now: float) -> MachineState:
+    """EC2's state with its own late reads corrected by what was just asked of it."""
+    if intent is None or intent.action not in _ANNOUNCES or seen in _CONFIRMS[intent.action]:
+        return seen
+    believed = EVENTUAL_S if intent.acted else UNRECORDED_S
+    return _ANNOUNCES[intent.action] if now - intent.at < believed else seen
+
+
+def recall(machine: Machine, memory: Memory | None, now: float) -> Recalled:
+    """Bring the memory up to date with one observation."""
+    if memory is None:
+        fresh = Memory(machine.instance_id, machine.role, machine.state, now)
+        return Recalled(_entered(_described(fresh, machine), machine, None, now), machine.state)
+    memory = _described(memory, machine)
+    state = effective_state(machine.state, memory.intent, now)
+    if state is not machine.state:
+        return Recalled(memory, state)  # EC2 has not caught up: nothing is known that was not written already
+    intent = memory.intent
+    if intent is not None and intent.action in _ANNOUNCES:
+        memory = replace(memory, intent=None)
+    if state is memory.state:
+        return Recalled(memory, state)
+    span = None
+    if memory.state.awake and not state.awake and memory.awake_since is not None:
+        span = Span(machine.instance_id, memory.type, memory.awake_since, now)
+    return Recalled(_entered(memory, machine, intent, now), state, span)
+
+
+def _described(memory: Memory, machine: Machine) -> Memory:
+    return replace(
+        memory,
+        type=machine.type or memory.type,
+        zone=machine.zone or memory.zone,
+        private_ip=machine.private_ip or memory.private_ip,
+    )
+
+
+def _entered(memory: Memory, machine: Machine, intent: Intent | None, now: float) -> Memory:
+    """The memory as the machine enters the state it is in now."""
+    before, state = memory.state, machine.state
+    entered = replace(memory, state=state, state_since=now)
+    if state.awake:
+        since = memory.awake_since
+        if since is None:
+            since = intent.at if intent is not None and intent.action == START else _launched(memory, machine, now)
+        running_at = memory.running_at
+        if state is MachineState.RUNNING and running_at is None:
+            running_at = now
+        return replace(entered, awake_since=since, running_at=running_at, refusal=None)
+    refusal = memory.refusal
+    if before is MachineState.PENDING and state is MachineState.STOPPED and (intent is None or intent.action != STOP):
+        message = "the machine stopped by itself while it was booting"
+        refusal = Refusal("other", message, now, now + SELF_STOP_PAUSE_S)
+    return replace(entered, awake_since=None, running_at=None, ready_at=None, drain=None, refusal=refusal)
+
+
+def _launched(memory: Memory, machine: Machine, now: float) -> float:
+    """When a machine that somebody else started came up: EC2's launch time, unless it is of an earlier start."""
+    launched = machine.launched_at
+    if launched is None or launched > now or launched < memory.state_since - EVENTUAL_S < now - EVENTUAL_S:
+        return now
+    return launched
+
+
+def first_ready(memory: Memory, now: float) -> tuple[Memory, Wake | None]:
+    """Note the first ready of this time awake; the Wake is for the history."""
+    if memory.ready_at is not None or memory.awake_since is None:
+        return memory, None
+    running_at = memory.running_at if memory.running_at is not None else now
+    wake = Wake(now, max(0.0, running_at - memory.awake_since), max(0.0, now - running_at))
+    return replace(memory, ready_at=now, running_at=running_at), wake

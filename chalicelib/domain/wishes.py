@@ -1,0 +1,146 @@
+"""Who wants the GPU, and what the evidence says about idleness.
+
+A session is somebody who wants to speak now; a booking is somebody who will. Nothing else keeps a GPU awake.
+A live stream counts as the heartbeat of its session; a stream without a session (tickets switched off)
+shows up as evidence. Evidence is active, idle or unknown, and unknown counts as active.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+HEARTBEAT_TIMEOUT_S = 180.0
+
+
+class Evidence(StrEnum):
+    """What one signal says about use."""
+
+    ACTIVE = "active"
+    IDLE = "idle"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Session:
+    """Somebody who wants to speak now. `owner` is the id of the token that opened it."""
+
+    id: str
+    owner: str
+    created_at: float
+    heartbeat_at: float
+    max_at: float
+    language: str | None = None
+    model: str | None = None
+    task: str | None = None
+    ended_at: float | None = None
+    end_reason: str = ""
+    end_kind: str = ""
+    """"closed", "expired", "stop" or "night": the last two leave the closing of streams to the drain."""
+    latency: Any = None
+    lost_seconds: float | None = None
+
+    def deadline(self) -> float:
+        """When it ends without another heartbeat, epoch seconds."""
+        return min(self.heartbeat_at + HEARTBEAT_TIMEOUT_S, self.max_at)
+
+    def live(self, now: float, streaming: bool = False) -> bool:
+        """Whether it still wants the GPU at `now`; a live stream stands in for heartbeats, not for max_at."""
+        if self.ended_at is not None or now >= self.max_at:
+            return False
+        return streaming or now < self.deadline()
+
+
+@dataclass(frozen=True)
+class Booking:
+    """Somebody will speak from `start` to `end`. `gpu/start` is a booking from now, of kind "start"."""
+
+    id: str
+    start: float
+    end: float
+    created_at: float
+    by: str
+    kind: str = "start"
+    note: str = ""
+    ended_at: float | None = None
+
+    def until(self) -> float:
+        """When it really is over, epoch seconds."""
+        return self.end if self.ended_at is None else min(self.end, self.ended_at)
+
+    def running(self, now: float) -> bool:
+        """Whether `now` lies in it."""
+        return self.start <= now < self.until()
+
+
+class OrderKind(StrEnum):
+    """What an operator can order of the machines that are awake."""
+
+    STOP = "stop"
+    RESTART = "restart"
+
+
+@dataclass(frozen=True)
+class Order:
+    """An operator's word about every machine awake at `at`."""
+
+    kind: OrderKind
+    at: float
+    by: str
+    reason: str = ""
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """All that people want of the GPUs, as the store holds it."""
+
+    sessions: tuple[Session, ...] = ()
+    bookings: tuple[Booking, ...] = ()
+    closed_until: float | None = None
+    orders: tuple[Order, ...] = ()
+
+    def order(self, kind: OrderKind) -> Order | None:
+        """The latest order of this kind."""
+        return max((one for one in self.orders if one.kind is kind), key=lambda one: one.at, default=None)
+
+    def closed(self, now: float) -> bool:
+        """Whether an operator keeps the GPU off at `now`."""
+        return self.closed_until is not None and now < self.closed_until
+
+    def booked(self, now: float) -> Booking | None:
+        """The running booking that ends last."""
+        return max((one for one in self.bookings if one.running(now)), key=Booking.until, default=None)
+
+    def live_sessions(self, now: float, streaming: frozenset[str] = frozenset()) -> list[Session]:
+        """Sessions that want the GPU at `now`, oldest first."""
+        alive = [one for one in self.sessions if one.live(now, one.id in streaming)]
+        return sorted(alive, key=lambda one: (one.created_at, one.id))
+
+    def last_end(self, now: float, streaming: frozenset[str] = frozenset()) -> float | None:
+        """When the last wish ended that is over by `now`."""
+        ends: list[float] = []
+        for session in self.sessions:
+            if not session.live(now, session.id in streaming):
+                ends.append(session.deadline() if session.ended_at is None else session.ended_at)
+        ends += [one.until() for one in self.bookings if one.start <= now and one.until() <= now]
+        return max(ends, default=None)
+
+
+def seats(sessions: Sequence[Session], free: int) -> frozenset[str]:
+    """The sessions that hold a place: the oldest first, so that nobody loses one to a newcomer."""
+    ordered = sorted(sessions, key=lambda one: (one.created_at, one.id))
+    return frozenset(one.id for one in ordered[: max(free, 0)])
+
+
+def weigh(signals: Iterable[Evidence]) -> Evidence:
+    """One verdict from many: any active wins, then any unknown."""
+    verdict = Evidence.IDLE
+    for one in signals:
+        if one is Evidence.ACTIVE:
+            return one
+        if one is Evidence.UNKNOWN:
+            verdict = one
+    return verdict

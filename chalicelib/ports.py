@@ -1,0 +1,105 @@
+"""What the services need of the world, as small protocols. Adapters in `aws/`, fakes in `tests/fakes.py`;
+one contract test runs against both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from chalicelib.domain.machines import Machine
+from chalicelib.domain.remote import RemoteCommand
+
+Clock = Callable[[], float]
+"""Epoch seconds."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """Where a record lies: partition and sort key."""
+
+    pk: str
+    sk: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record as read. `version` grows by one with each write, beginning at 1."""
+
+    key: Key
+    version: int
+    data: Mapping[str, Any]
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Put:
+    """Write `data` (JSON values). `expect`: None any, 0 must be absent, n must have version n."""
+
+    key: Key
+    data: Mapping[str, Any]
+    expect: int | None = None
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Remove a record; one that is not there counts as removed, unless a version is expected."""
+
+    key: Key
+    expect: int | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """Write nothing, but let the transaction fail unless the record has this version."""
+
+    key: Key
+    version: int
+
+
+Write = Put | Delete | Check
+
+
+class Store(Protocol):
+    """Versioned records in partitions. Expired records may still be returned: callers compare times."""
+
+    def partition(self, pk: str, after: str = "", limit: int | None = None) -> list[Record]:
+        """A consistent read of a partition in the order of sort keys, only those greater than `after`."""
+        ...
+
+    def get(self, key: Key) -> Record | None:
+        """A consistent read of one record."""
+        ...
+
+    def write(self, *writes: Write) -> None:
+        """All or nothing, at most 100; StoreConflict when an expectation does not hold."""
+        ...
+
+    def add(self, key: Key, amount: int = 1) -> int:
+        """Count up atomically without conflicts; return the new count. The record's data is {"n": count}."""
+        ...
+
+
+class Machines(Protocol):
+    """The stack's machines, found by tag. Nothing untagged is ever seen or touched."""
+
+    def describe(self) -> list[Machine]:
+        """All of them in one call; MachineRefused when EC2 does not answer."""
+        ...
+
+    def start(self, instance_id: str) -> None:
+        """Start once, without a retry inside; MachineRefused says which kind of no."""
+        ...
+
+    def stop(self, instance_id: str, force: bool = False) -> None:
+        """Stop; MachineRefused says which kind of no."""
+        ...
+
+
+class Commands(Protocol):
+    """Remote execution on a host."""
+
+    def send(self, instance_id: str, command: RemoteCommand) -> str:
+        """Hand a command over; return its id without waiting. CommandRefused when SSM does not take it."""
+        ...

@@ -1,0 +1,229 @@
+"""The control partition as domain objects: one consistent query is the whole state.
+
+| sort key           | what                                                                    |
+|--------------------|-------------------------------------------------------------------------|
+| `lock`             | the reconcile lease: holder, until; its version is the generation        |
+| `wishes`           | counter: the wishes' generation                                          |
+| `machine#ID`       | the engine's memory of a machine                                         |
+| `report#ID`        | a host's last report                                                     |
+| `session#ID`       | a session, also for a while after its end (so that its ticket is revoked) |
+| `booking#ID`       | a booking                                                                |
+| `power`            | closed_until and the operator's orders                                   |
+| `history`          | the last wakes, for estimates                                            |
+| `ticket-keys`      | the signing secrets                                                      |
+| `route`            | which GPUs are ready, with the epoch that grows when they change          |
+
+Other partitions: `tokens` (by SHA-256), `idempotency`, `events`, `ledger`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from chalicelib.domain.ledger import Wake
+from chalicelib.domain.lifecycle import Rules
+from chalicelib.domain.machines import (
+    Drain,
+    DrainKind,
+    Intent,
+    Machine,
+    MachineState,
+    Memory,
+    Observation,
+    Refusal,
+    Report,
+    Role,
+    Stream,
+    View,
+)
+from chalicelib.domain.memory import effective_state
+from chalicelib.domain.night import Night
+from chalicelib.domain.phases import Overview, overview
+from chalicelib.domain.tickets import TicketKey, TicketKeys
+from chalicelib.domain.wishes import Booking, Order, OrderKind, Session, Wishes
+from chalicelib.ports import Key, Record, Store
+from chalicelib.settings import Settings
+
+CONTROL = "control"
+LOCK = Key(CONTROL, "lock")
+WISHES = Key(CONTROL, "wishes")
+POWER = Key(CONTROL, "power")
+HISTORY = Key(CONTROL, "history")
+TICKET_KEYS = Key(CONTROL, "ticket-keys")
+ROUTE = Key(CONTROL, "route")
+
+KEPT_S = 3600.0
+"""How long a finished session or booking stays readable after its own end."""
+
+T = TypeVar("T")
+
+
+def machine_key(instance_id: str) -> Key:
+    return Key(CONTROL, f"machine#{instance_id}")
+
+
+def report_key(instance_id: str) -> Key:
+    return Key(CONTROL, f"report#{instance_id}")
+
+
+def session_key(session_id: str) -> Key:
+    return Key(CONTROL, f"session#{session_id}")
+
+
+def booking_key(booking_id: str) -> Key:
+    return Key(CONTROL, f"booking#{booking_id}")
+
+
+@dataclass(frozen=True)
+class Route:
+    """The GPUs that were ready when a pass last looked; `epoch` grows whenever a new one serves."""
+
+    epoch: int = 0
+    gpus: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Control:
+    """Everything the control partition held at one moment; `versions` are for conditional writes."""
+
+    wishes: Wishes = field(default_factory=Wishes)
+    memories: Mapping[str, Memory] = field(default_factory=dict)
+    reports: Mapping[str, Report] = field(default_factory=dict)
+    keys: TicketKeys = field(default_factory=TicketKeys)
+    wakes: tuple[Wake, ...] = ()
+    route: Route = field(default_factory=Route)
+    generation: int = 0
+    lock_until: float = 0.0
+    versions: Mapping[Key, int] = field(default_factory=dict)
+
+    def version(self, key: Key) -> int:
+        """The version to expect of `key`: 0 when it was absent."""
+        return self.versions.get(key, 0)
+
+    def session(self, session_id: str) -> Session | None:
+        return next((one for one in self.wishes.sessions if one.id == session_id), None)
+
+    def observation(self, now: float) -> Observation:
+        """What the last pass saw, with the reports that have come since."""
+        views = [
+            View(_remembered(memory, now), memory, self.reports.get(memory.instance_id))
+            for memory in sorted(self.memories.values(), key=lambda one: one.instance_id)
+        ]
+        return Observation(
+            tuple(view for view in views if view.machine.role is Role.GPU),
+            tuple(view for view in views if view.machine.role is Role.EDGE),
+        )
+
+    def overview(self, rules: Rules, now: float) -> Overview:
+        """The stack in one glance, without asking EC2."""
+        return overview(self.observation(now), self.wishes, rules, now)
+
+
+def _remembered(memory: Memory, now: float) -> Machine:
+    state = effective_state(memory.state, memory.intent, now)
+    return Machine(memory.instance_id, memory.role, state, memory.type, memory.zone, memory.private_ip)
+
+
+def rules_of(settings: Settings) -> Rules:
+    """The settings as the domain wants them."""
+    return Rules(
+        idle_s=settings.idle_minutes * 60,
+        night=Night.parse(settings.night) if settings.night else None,
+        night_grace_s=settings.night_grace_minutes * 60,
+        hard_max_s=settings.hard_max_minutes * 60,
+    )
+
+
+def load(store: Store) -> Control:
+    """One consistent query."""
+    return parse(store.partition(CONTROL))
+
+
+def parse(records: Sequence[Record]) -> Control:
+    """The records as domain objects; a record of an unknown kind is left alone."""
+    sessions, bookings = [], []
+    memories, reports = {}, {}
+    single: dict[str, Mapping[str, Any]] = {}
+    for record in records:
+        kind, _, name = record.key.sk.partition("#")
+        if kind == "session":
+            sessions.append(_known(Session, record.data))
+        elif kind == "booking":
+            bookings.append(_known(Booking, record.data))
+        elif kind == "machine":
+            memories[name] = memory_from(record.data)
+        elif kind == "report":
+            reports[name] = report_from(record.data)
+        else:
+            single[kind] = record.data
+    power = single.get("power", {})
+    return Control(
+        wishes=Wishes(
+            tuple(sessions),
+            tuple(bookings),
+            power.get("closed_until"),
+            tuple(_order(one) for one in power.get("orders", ())),
+        ),
+        memories=memories,
+        reports=reports,
+        keys=TicketKeys(tuple(_known(TicketKey, one) for one in single.get("ticket-keys", {}).get("keys", ()))),
+        wakes=tuple(_known(Wake, one) for one in single.get("history", {}).get("wakes", ())),
+        route=_route(single.get("route", {})),
+        generation=int(single.get("wishes", {}).get("n", 0)),
+        lock_until=float(single.get("lock", {}).get("until", 0.0)),
+        versions={record.key: record.version for record in records},
+    )
+
+
+def data_of(value: Any) -> dict[str, Any]:
+    """A domain object as JSON values."""
+    return dataclasses.asdict(value)
+
+
+def power_data(wishes: Wishes) -> dict[str, Any]:
+    """The `power` record."""
+    return {"closed_until": wishes.closed_until, "orders": [data_of(one) for one in wishes.orders]}
+
+
+def _known(kind: type[T], data: Mapping[str, Any]) -> T:
+    # A field written by a newer release is passed over, so that a rollback can read the table.
+    names = {one.name for one in dataclasses.fields(kind)}  # type: ignore[arg-type]  # always a dataclass here
+    return kind(**{name: value for name, value in data.items() if name in names})
+
+
+def _maybe(kind: type[T], data: Mapping[str, Any] | None) -> T | None:
+    return None if data is None else _known(kind, data)
+
+
+def _order(data: Mapping[str, Any]) -> Order:
+    return dataclasses.replace(_known(Order, data), kind=OrderKind(data["kind"]))
+
+
+def _route(data: Mapping[str, Any]) -> Route:
+    return Route(int(data.get("epoch", 0)), tuple(data.get("gpus", ())))
+
+
+def memory_from(data: Mapping[str, Any]) -> Memory:
+    """The engine's memory of a machine."""
+    drain = _maybe(Drain, data.get("drain"))
+    return dataclasses.replace(
+        _known(Memory, data),
+        role=Role(data["role"]),
+        state=MachineState(data["state"]),
+        intent=_maybe(Intent, data.get("intent")),
+        drain=None if drain is None else dataclasses.replace(drain, kind=DrainKind(drain.kind)),
+        refusal=_maybe(Refusal, data.get("refusal")),
+    )
+
+
+def report_from(data: Mapping[str, Any]) -> Report:
+    """A stored report."""
+    return dataclasses.replace(
+        _known(Report, data),
+        models=tuple(data.get("models", ())),
+        streams=tuple(_known(Stream, one) for one in data.get("streams", ())),
+        upstreams=tuple(data.get("upstreams", ())),
+    )

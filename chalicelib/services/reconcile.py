@@ -1,0 +1,327 @@
+"""The pass: observe, decide, lock, observe and decide again, write the intent, act, record, release.
+
+Level-triggered: a pass looks at what is and what is wished, never at what triggered it, so a lost, late or
+doubled trigger changes nothing. Every wish is written first, then the wishes' generation is counted up, then a
+pass is asked for. Whoever finds the lock held may leave: the holder reads the generation again after releasing,
+and a wish whose counting came before that is seen by it.
+
+AWS calls of a pass with nothing to do: one DynamoDB Query, one DescribeInstances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from chalicelib.domain.ledger import HISTORY as HISTORY_LENGTH
+from chalicelib.domain.ledger import Span, Wake
+from chalicelib.domain.lifecycle import Action, Closing, Decision, Rules, closings, decide
+from chalicelib.domain.machines import Intent, Machine, MachineState, Memory, Observation, Refusal, Role, View
+from chalicelib.domain.memory import RESTART, START, STOP, first_ready, recall
+from chalicelib.domain.phases import ready_gpus
+from chalicelib.domain.remote import restart_gpu
+from chalicelib.domain.times import to_text
+from chalicelib.errors import CommandRefused, MachineRefused, RefusalKind, StoreConflict
+from chalicelib.ports import Check, Clock, Commands, Delete, Key, Machines, Put, Store, Write
+from chalicelib.services.control import (
+    HISTORY,
+    KEPT_S,
+    LOCK,
+    ROUTE,
+    WISHES,
+    Control,
+    Route,
+    data_of,
+    load,
+    machine_key,
+    report_key,
+    session_key,
+)
+from chalicelib.services.events import Cause, event
+from chalicelib.telemetry import logger
+
+LEASE_S = 30.0
+"""Longer than a request may live (29 s), so that a dead holder is the only one that loses it."""
+ROUNDS = 5
+BATCH = 80
+"""Writes in one transaction; DynamoDB takes 100."""
+LEDGER = "ledger"
+
+PAUSE_S = {
+    RefusalKind.CAPACITY: 180.0,
+    RefusalKind.QUOTA: 900.0,
+    RefusalKind.STATE: 5.0,
+    RefusalKind.THROTTLED: 10.0,
+    RefusalKind.OTHER: 60.0,
+}
+"""How long a machine is left alone after each kind of refusal, in seconds."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One observation with what follows from it."""
+
+    now: float
+    control: Control
+    observation: Observation
+    memories: tuple[Memory, ...]
+    spans: tuple[Span, ...]
+    wakes: tuple[Wake, ...]
+    route: Route
+    decisions: tuple[Decision, ...]
+    closings: tuple[Closing, ...]
+    gone: tuple[str, ...]
+    """Machines that EC2 no longer shows."""
+
+    @property
+    def acts(self) -> tuple[Decision, ...]:
+        return tuple(one for one in self.decisions if one.action is not Action.HOLD)
+
+    @property
+    def nothing_to_do(self) -> bool:
+        moved = self.route != self.control.route
+        return not (self.memories or self.acts or self.closings or self.gone or moved)
+
+
+@dataclass(frozen=True)
+class Reconciler:
+    """Runs passes. Holds no state of its own; several may run at once, in one process or many."""
+
+    store: Store
+    machines: Machines
+    commands: Commands
+    rules: Rules
+    stack_name: str
+    clock: Clock
+
+    def run(self, cause: Cause) -> None:
+        """One pass, and another whenever the wishes moved meanwhile. Never raises for EC2's or SSM's refusals."""
+        for _ in range(ROUNDS):
+            try:
+                settled = self._pass(cause)
+            except StoreConflict:
+                continue  # somebody wrote between our read and our write: look again
+            except MachineRefused as error:
+                # Nothing could be observed; wishes are written, the next tick acts on them.
+                logger().warning("EC2 does not answer", extra={"code": error.code, "trigger": cause.trigger})
+                return
+            if settled:
+                return
+
+    def _pass(self, cause: Cause) -> bool:
+        """True when all wishes known by now are served, or another pass is on to them."""
+        seen = self._observe()
+        if seen.nothing_to_do or seen.control.lock_until > seen.now:
+            return True
+        generation = self._lock(seen)
+        if generation is None:
+            return True
+        lock = Check(LOCK, generation)
+        try:
+            seen = self._observe()
+            if not seen.nothing_to_do:
+                self._carry_out(seen, cause, lock)
+        finally:
+            self._release(generation)
+        record = self.store.get(WISHES)
+        return (int(record.data["n"]) if record else 0) == seen.control.generation
+
+    def _lock(self, seen: _Seen) -> int | None:
+        version = seen.control.version(LOCK)
+        try:
+            self.store.write(Put(LOCK, {"until": seen.now + LEASE_S}, expect=version))
+        except StoreConflict:
+            return None
+        return version + 1
+
+    def _release(self, generation: int) -> None:
+        try:
+            self.store.write(Put(LOCK, {"until": 0.0}, expect=generation))
+        except StoreConflict:
+            # The lease ran out and another pass took over; every write of ours since then was refused.
+            logger().warning("the reconcile lease was lost", extra={"generation": generation})
+
+    def _observe(self) -> _Seen:
+        control = load(self.store)
+        machines = self.machines.describe()
+        now = self.clock()
+        views: list[View] = []
+        spans: list[Span] = []
+        for machine in machines:
+            recalled = recall(machine, control.memories.get(machine.instance_id), now)
+            spans += [recalled.span] if recalled.span else []
+            seen_as = replace(machine, state=recalled.state)
+            views.append(View(seen_as, recalled.memory, control.reports.get(machine.instance_id)))
+        observation = _sorted(views)
+        serving = ready_gpus(observation, now)
+        wakes: list[Wake] = []
+        for view in serving:
+            memory, wake = first_ready(view.memory, now)
+            wakes += [wake] if wake else []
+            views[views.index(view)] = replace(view, memory=memory)
+        observation = _sorted(views)
+        changed = tuple(one.memory for one in views if control.memories.get(one.instance_id) != one.memory)
+        return _Seen(
+            now,
+            control,
+            observation,
+            changed,
+            tuple(spans),
+            tuple(wakes),
+            _routed(control.route, tuple(view.instance_id for view in serving)),
+            decide(observation, control.wishes, self.rules, now),
+            closings(observation, control.wishes, self.rules, now),
+            tuple(sorted(control.memories.keys() - {machine.instance_id for machine in machines})),
+        )
+
+    def _carry_out(self, seen: _Seen, cause: Cause, lock: Check) -> None:
+        memories = {view.instance_id: view.memory for view in (*seen.observation.gpus, *seen.observation.edges)}
+        for decision in seen.acts:
+            memories[decision.instance_id] = _intended(memories[decision.instance_id], decision, seen.now)
+        self._write_intents(seen, cause, lock, memories)
+        for decision in seen.acts:
+            self._act(seen, decision, memories[decision.instance_id], cause, lock)
+
+    def _write_intents(self, seen: _Seen, cause: Cause, lock: Check, memories: dict[str, Memory]) -> None:
+        """What was seen, what will be done, and the sessions that are over, before anything is done."""
+        control = seen.control
+        groups: list[list[Write]] = [[]]
+        if seen.route != control.route:
+            groups[0].append(Put(ROUTE, data_of(seen.route), expect=control.version(ROUTE)))
+        if seen.wakes:
+            kept = [*control.wakes, *seen.wakes][-HISTORY_LENGTH:]
+            groups[0].append(Put(HISTORY, {"wakes": [data_of(one) for one in kept]}, expect=control.version(HISTORY)))
+        groups[0] += [_span_write(one) for one in seen.spans]
+        groups[0] += [Delete(key(one)) for one in seen.gone for key in (machine_key, report_key)]
+        for memory in memories.values():
+            if memory != control.memories.get(memory.instance_id):
+                key = machine_key(memory.instance_id)
+                groups[0].append(Put(key, data_of(memory), expect=control.version(key)))
+        for decision in seen.acts:
+            if decision.action in (Action.DRAIN, Action.CANCEL_DRAIN):
+                verb = "gpu.drain" if decision.action is Action.DRAIN else "gpu.resume"
+                groups[0].append(event(seen.now, cause, verb, decision.instance_id, decision.reason))
+        groups += list(_closing_writes(seen, cause))
+        for group in groups:
+            for start in range(0, len(group), BATCH):
+                self.store.write(lock, *group[start : start + BATCH])
+
+    def _act(self, seen: _Seen, decision: Decision, memory: Memory, cause: Cause, lock: Check) -> None:
+        """Do one thing, then record how it went."""
+        key = machine_key(decision.instance_id)
+        view = next(one for one in seen.observation.gpus if one.instance_id == decision.instance_id)
+        version = seen.control.version(key) + 1
+        verb = f"gpu.{decision.action}"
+        try:
+            match decision.action:
+                case Action.START:
+                    self.machines.start(decision.instance_id)
+                case Action.STOP:
+                    self.machines.stop(decision.instance_id)
+                case Action.RESTART:
+                    self.commands.send(decision.instance_id, restart_gpu(self.stack_name))
+                case Action.DRAIN | Action.CANCEL_DRAIN | Action.HOLD:
+                    return  # written with the intents; the host hears of it in its next answer
+        except MachineRefused as error:
+            refused = _refused(memory, error, self.clock())
+            words = refused.refusal.message if refused.refusal else error.message
+            logger().warning("EC2 refused", extra={"code": error.code, "action": verb, "trigger": cause.trigger})
+            self.store.write(
+                lock,
+                Put(key, data_of(refused), expect=version),
+                event(self.clock(), cause, f"{verb}_refused", decision.instance_id, words),
+            )
+            return
+        except CommandRefused as error:
+            logger().warning("SSM refused", extra={"code": error.code, "action": verb, "trigger": cause.trigger})
+            self.store.write(
+                lock,
+                Put(key, data_of(replace(memory, intent=None, restarted_at=seen.now)), expect=version),
+                event(self.clock(), cause, f"{verb}_refused", decision.instance_id, str(error)),
+            )
+            return
+        done, span = _done(view.machine, memory, decision, seen.now)
+        writes: list[Write] = [
+            lock,
+            Put(key, data_of(done), expect=version),
+            event(seen.now, cause, verb, decision.instance_id, decision.reason),
+        ]
+        if span is not None:
+            writes.append(_span_write(span))
+        self.store.write(*writes)
+
+
+def _sorted(views: list[View]) -> Observation:
+    return Observation(
+        tuple(view for view in views if view.machine.role is Role.GPU),
+        tuple(view for view in views if view.machine.role is Role.EDGE),
+    )
+
+
+def _routed(route: Route, serving: tuple[str, ...]) -> Route:
+    """A new epoch when somebody else serves; nobody serving keeps the last route."""
+    return route if not serving or serving == route.gpus else Route(route.epoch + 1, serving)
+
+
+def _intended(memory: Memory, decision: Decision, now: float) -> Memory:
+    match decision.action:
+        case Action.START:
+            return replace(memory, intent=Intent(START, now, decision.reason))
+        case Action.STOP:
+            return replace(memory, intent=Intent(STOP, now, decision.reason))
+        case Action.RESTART:
+            return replace(memory, intent=Intent(RESTART, now, decision.reason))
+        case Action.DRAIN:
+            return replace(memory, drain=decision.drain)
+        case Action.CANCEL_DRAIN:
+            return replace(memory, drain=None)
+        case Action.HOLD:
+            return memory
+
+
+def _done(machine: Machine, memory: Memory, decision: Decision, now: float) -> tuple[Memory, Span | None]:
+    """The memory after EC2 or SSM took the act."""
+    if decision.action is Action.RESTART:
+        return replace(memory, intent=None, drain=None, restarted_at=now), None
+    state = MachineState.PENDING if decision.action is Action.START else MachineState.STOPPING
+    entered = recall(replace(machine, state=state), memory, now)
+    intent = replace(memory.intent, acted=True) if memory.intent else None
+    return replace(entered.memory, intent=intent), entered.span
+
+
+def _refused(memory: Memory, error: MachineRefused, now: float) -> Memory:
+    if memory.intent is not None and memory.intent.action == STOP:
+        return replace(memory, intent=None)
+    words = {
+        RefusalKind.CAPACITY: f"AWS has no {memory.type or 'machine'} free in {memory.zone or 'its zone'}",
+        RefusalKind.QUOTA: "the account's quota for this machine type is used up; ask AWS to raise it",
+        RefusalKind.STATE: "EC2 cannot start it in its present state yet",
+        RefusalKind.THROTTLED: "EC2 asks for a pause",
+        RefusalKind.OTHER: f"EC2 refused to start it ({error.code})",
+    }[error.kind]
+    refusal = Refusal(error.kind.value, f"{words}: {error.message}" if error.message else words, now, 0.0)
+    return replace(memory, intent=None, refusal=replace(refusal, until=now + PAUSE_S[error.kind]))
+
+
+def _closing_writes(seen: _Seen, cause: Cause) -> Iterator[list[Write]]:
+    """Each group ends some sessions with their events, small enough for one transaction."""
+    group: list[Write] = []
+    for closing in seen.closings:
+        session = seen.control.session(closing.session_id)
+        if session is None:
+            continue
+        key = session_key(session.id)
+        ended = replace(session, ended_at=closing.at, end_reason=closing.reason, end_kind=closing.kind)
+        group += [
+            Put(key, data_of(ended), seen.control.version(key), max(session.max_at, closing.at) + KEPT_S),
+            event(seen.now, cause, "session.close", session.id, closing.reason),
+        ]
+        if len(group) >= BATCH:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _span_write(span: Span) -> Put:
+    return Put(Key(LEDGER, f"{to_text(span.started_at)}#{span.instance_id}"), data_of(span))

@@ -1,0 +1,229 @@
+"""Sessions: open, look, heartbeat, close."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from chalicelib.domain.ledger import estimate
+from chalicelib.domain.lifecycle import Phase, admission
+from chalicelib.domain.phases import Overview, ready_gpus
+from chalicelib.domain.tickets import sign
+from chalicelib.domain.times import clock_text, to_text
+from chalicelib.domain.wishes import Session, seats
+from chalicelib.errors import Conflict, Gone, Invalid, NotFound, StoreConflict, Unavailable
+from chalicelib.ports import Key, Put
+from chalicelib.services.context import Context
+from chalicelib.services.control import KEPT_S, Control, data_of, load, session_key
+from chalicelib.services.events import Cause, event
+from chalicelib.services.ticket_keys import ensure_keys
+from chalicelib.services.tokens import Principal, Role
+
+IDEMPOTENCY = "idempotency"
+IDEMPOTENCY_KEPT_S = 86400.0
+ATTEMPTS = 8
+
+POLL_S = {Phase.READY: 30, Phase.WAKING_BOOT: 1, Phase.WAKING_SERVICE: 1, Phase.WAKING_CAPACITY: 2}
+"""Seconds to the next look, by phase; a ready session looks again only for its heartbeat."""
+POLL_OTHERWISE_S = 3
+POLL_WAITING_S = 3
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What POST /v1/sessions asked for; `minutes` is capped by the settings."""
+
+    language: str | None = None
+    model: str | None = None
+    task: str | None = None
+    minutes: float | None = None
+
+
+def open_session(
+    context: Context, principal: Principal, wanted: Wanted, idempotency_key: str | None, cause: Cause
+) -> dict[str, Any]:
+    """A new session, or the one this key opened before. Conflict while the night or an operator keeps it closed."""
+    now = context.clock()
+    again = _opened_before(context, principal, wanted, idempotency_key)
+    if again is not None:
+        return look(context, principal, again)
+    control = load(context.store)
+    admitted = admission(control.wishes, context.rules, now)
+    if not admitted.open:
+        until = to_text(admitted.until) if admitted.until is not None else None
+        raise Conflict(f"No new session is admitted: {admitted.because}.", closed_until=until)
+    longest = context.settings.session_max_minutes
+    minutes = longest if wanted.minutes is None else min(wanted.minutes, longest)
+    session = Session(
+        id=secrets.token_hex(12),
+        owner=principal.id,
+        created_at=now,
+        heartbeat_at=now,
+        max_at=now + minutes * 60,
+        language=wanted.language,
+        model=wanted.model,
+        task=wanted.task,
+    )
+    writes = [
+        Put(session_key(session.id), data_of(session), 0, session.max_at + KEPT_S),
+        event(now, cause, "session.open", session.id, "somebody wants to speak"),
+    ]
+    if idempotency_key:
+        remembered = {"session": session.id, "request": _fingerprint(wanted)}
+        key = _idempotency(principal, idempotency_key)
+        writes.append(Put(key, remembered, 0, now + IDEMPOTENCY_KEPT_S))
+    try:
+        context.store.write(*writes)
+    except StoreConflict:
+        # The same key twice at the same time: the other one has opened the session.
+        again = _opened_before(context, principal, wanted, idempotency_key)
+        if again is None:
+            raise
+        return look(context, principal, again)
+    context.wishes_changed(cause)
+    return look(context, principal, session.id)
+
+
+def look(context: Context, principal: Principal, session_id: str) -> dict[str, Any]:
+    """The session as it is now; asks EC2 nothing."""
+    control = load(context.store)
+    now = context.clock()
+    session = _own(control, principal, session_id)
+    _alive(control, session, now)
+    return _view(context, control, session, now)
+
+
+def heartbeat(context: Context, principal: Principal, session_id: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Extend the session; `said` may carry latency and lost_seconds as the client measured them."""
+    for _ in range(ATTEMPTS):
+        control = load(context.store)
+        now = context.clock()
+        session = _own(control, principal, session_id)
+        _alive(control, session, now)
+        extended = replace(session, heartbeat_at=now, **said)
+        key = session_key(session.id)
+        try:
+            context.store.write(Put(key, data_of(extended), control.version(key), session.max_at + KEPT_S))
+        except StoreConflict:
+            continue  # the host link extended it at the same moment, or a pass ended it: look again
+        return look(context, principal, session_id)
+    raise Unavailable("The session is being changed by others; send the heartbeat again.")
+
+
+def close(context: Context, principal: Principal, session_id: str, cause: Cause) -> None:
+    """End the session; ending it twice is fine."""
+    for _ in range(ATTEMPTS):
+        control = load(context.store)
+        now = context.clock()
+        session = _own(control, principal, session_id)
+        if session.ended_at is not None:
+            return
+        reason = f"closed by {principal.name}"
+        ended = replace(session, ended_at=min(now, session.max_at), end_reason=reason, end_kind="closed")
+        key = session_key(session.id)
+        try:
+            context.store.write(
+                Put(key, data_of(ended), control.version(key), session.max_at + KEPT_S),
+                event(now, cause, "session.close", session.id, reason),
+            )
+        except StoreConflict:
+            continue
+        context.wishes_changed(cause)
+        return
+    raise Unavailable("The session is being changed by others; close it again.")
+
+
+def _idempotency(principal: Principal, key: str) -> Key:
+    return Key(IDEMPOTENCY, f"{principal.id}#{hashlib.sha256(key.encode()).hexdigest()}")
+
+
+def _fingerprint(wanted: Wanted) -> str:
+    return hashlib.sha256(json.dumps(data_of(wanted), sort_keys=True).encode()).hexdigest()
+
+
+def _opened_before(context: Context, principal: Principal, wanted: Wanted, key: str | None) -> str | None:
+    if not key:
+        return None
+    record = context.store.get(_idempotency(principal, key))
+    if record is None:
+        return None
+    if record.data["request"] != _fingerprint(wanted):
+        raise Invalid("This Idempotency-Key was used for another request; take a new key.")
+    return str(record.data["session"])
+
+
+def _own(control: Control, principal: Principal, session_id: str) -> Session:
+    session = control.session(session_id)
+    if session is None or (session.owner != principal.id and not principal.role.covers(Role.OPERATOR)):
+        raise NotFound(f"There is no session {session_id[:64]}.")
+    return session
+
+
+def _alive(control: Control, session: Session, now: float) -> None:
+    streaming = control.observation(now).streaming()
+    if session.live(now, session.id in streaming):
+        return
+    at = session.ended_at if session.ended_at is not None else session.deadline()
+    reason = session.end_reason or ("it reached its longest life" if now >= session.max_at else "no heartbeat came")
+    raise Gone(f"This session ended at {clock_text(at)}: {reason}.", ended_at=to_text(at), reason=reason)
+
+
+def _view(context: Context, control: Control, session: Session, now: float) -> dict[str, Any]:
+    observation = control.observation(now)
+    streaming = observation.streaming()
+    glance = control.overview(context.rules, now)
+    reserved = False
+    ticket = None
+    if glance.phase is Phase.READY:
+        gpus = ready_gpus(observation, now)
+        sessions = control.wishes.live_sessions(now, streaming)
+        known = {one.id for one in sessions}
+        reports = [view.report for view in gpus if view.report is not None]
+        strangers = sum(1 for report in reports for stream in report.streams if stream.sid not in known)
+        free = sum(report.max_streams for report in reports) - strangers
+        reserved = session.id in seats(sessions, free)
+    if reserved:
+        key = control.keys.signing() or ensure_keys(context.store, now).signing()
+        ticket = sign(key, session.id, session.max_at) if key else None
+    return {
+        "id": session.id,
+        "phase": glance.phase.value,
+        "place": "reserved" if reserved else "waiting",
+        "created_at": to_text(session.created_at),
+        "expires_at": to_text(session.deadline()),
+        "max_at": to_text(session.max_at),
+        "eta_seconds": _eta(control, glance, now),
+        "ws_url": context.settings.ws_url,
+        "ticket": ticket,
+        "upstream_epoch": control.route.epoch,
+        "notice": _notice(glance),
+        "poll_after_seconds": _poll_after(glance.phase, reserved),
+    }
+
+
+def _poll_after(phase: Phase, reserved: bool) -> int:
+    if phase is Phase.READY and not reserved:
+        return POLL_WAITING_S
+    return POLL_S.get(phase, POLL_OTHERWISE_S)
+
+
+def _eta(control: Control, glance: Overview, now: float) -> dict[str, float] | None:
+    if glance.phase is Phase.READY:
+        return {"p50": 0.0, "p90": 0.0}
+    waking = glance.phase in (Phase.WAKING_BOOT, Phase.WAKING_SERVICE)
+    since = glance.view.memory.awake_since if glance.view is not None else None
+    if not waking or since is None or (glance.view is not None and glance.view.memory.ready_at is not None):
+        return None
+    left = estimate(control.wakes, now - since)
+    return None if left is None else {"p50": left.p50, "p90": left.p90}
+
+
+def _notice(glance: Overview) -> str | None:
+    drain = glance.view.memory.drain if glance.view is not None else None
+    if drain is None:
+        return None
+    return f"Streams are closed at {clock_text(drain.closing_at)}: {drain.reason}."

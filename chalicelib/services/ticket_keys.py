@@ -1,0 +1,24 @@
+"""The secrets that sign tickets: made on first use, kept in the table, sent to the hosts by the host link."""
+
+from __future__ import annotations
+
+import secrets
+
+from chalicelib.domain.tickets import TicketKey, TicketKeys
+from chalicelib.errors import StoreConflict
+from chalicelib.ports import Put, Store
+from chalicelib.services.control import TICKET_KEYS, data_of, load
+
+
+def ensure_keys(store: Store, now: float) -> TicketKeys:
+    """The stack's keys; the first one is made here, once, whoever comes first."""
+    keys = load(store).keys
+    if keys.signing() is not None:
+        return keys
+    key = TicketKey(kid=secrets.token_hex(4), secret=secrets.token_urlsafe(48), created_at=now)
+    made = TicketKeys((key,))
+    try:
+        store.write(Put(TICKET_KEYS, {"keys": [data_of(one) for one in made.keys]}, expect=0))
+    except StoreConflict:
+        return load(store).keys
+    return made

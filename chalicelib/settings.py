@@ -1,0 +1,112 @@
+"""The control plane's settings: each field's variable, unit, default and meaning stand here and only here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+from chalicelib.domain.night import Night
+
+
+def _field(variable: str, doc: str, *, unit: str = "", default: Any = MISSING) -> Any:
+    return field(default=default, metadata={"variable": variable, "doc": doc, "unit": unit})
+
+
+class SettingsError(ValueError):
+    """A variable is missing or unreadable; the message names it."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Built once from the environment by `from_env`; hashable, so that wiring can be cached by it."""
+
+    stack_name: str = _field("STACK_NAME", "Names the stack; machines carry it in the tag whisperlive-edge:stack.")
+    table_name: str = _field("TABLE_NAME", "The DynamoDB table that holds all state.")
+    edge_url: str = _field("EDGE_URL", "Where browsers reach the edge: https://host[:port], no trailing slash.")
+    stage: str = _field("STAGE", "Chalice stage, for logs.", default="dev")
+    idle_minutes: float = _field(
+        "IDLE_MINUTES",
+        "How long the GPU lingers after the last wish.",
+        unit="minutes",
+        default=10.0,
+    )
+    night: str = _field(
+        "NIGHT",
+        'Hours in which no session is admitted, e.g. "22:00-06:00 Europe/Berlin"; empty: none.',
+        default="",
+    )
+    night_grace_minutes: float = _field(
+        "NIGHT_GRACE_MINUTES",
+        "From the notice at the night's start to the closing.",
+        unit="minutes",
+        default=5.0,
+    )
+    session_max_minutes: float = _field(
+        "SESSION_MAX_MINUTES",
+        "A session's longest life; its ticket expires with it.",
+        unit="minutes",
+        default=480.0,
+    )
+    hard_max_minutes: float = _field(
+        "HARD_MAX_MINUTES",
+        "No GPU stays awake longer in one go, whatever the evidence.",
+        unit="minutes",
+        default=720.0,
+    )
+    start_booking_max_minutes: float = _field(
+        "START_BOOKING_MAX_MINUTES",
+        "The cap on gpu/start's minutes.",
+        unit="minutes",
+        default=240.0,
+    )
+    require_ticket: bool = _field(
+        "REQUIRE_TICKET",
+        "Streams need a session's ticket; the hosts are told so by their own settings.",
+        default=True,
+    )
+    region: str = _field("AWS_REGION", "AWS region; empty leaves it to boto3.", default="")
+
+    @property
+    def ws_url(self) -> str:
+        """The edge's WebSocket address."""
+        scheme, _, rest = self.edge_url.partition("://")
+        return f"{'wss' if scheme == 'https' else 'ws'}://{rest}/ws"
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Settings:
+        """Read the settings; raise SettingsError naming the variable that is missing or unreadable."""
+        values: dict[str, Any] = {}
+        for one in fields(cls):
+            variable = one.metadata["variable"]
+            text = env.get(variable, "").strip()
+            if not text:
+                if one.default is MISSING:
+                    raise SettingsError(f"{variable} is not set. It says: {one.metadata['doc']}")
+                continue
+            values[one.name] = _parse(variable, text, one.default)
+        settings = cls(**{**values, "edge_url": values["edge_url"].rstrip("/")})
+        if settings.edge_url.partition("://")[0] not in ("https", "http"):
+            raise SettingsError(f"EDGE_URL must begin with https://, not {settings.edge_url!r}")
+        if settings.night:
+            try:
+                Night.parse(settings.night)
+            except ValueError as error:
+                raise SettingsError(f"NIGHT: {error}") from error
+        return settings
+
+
+def _parse(variable: str, text: str, default: object) -> object:
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
+            raise SettingsError(f"{variable} must be true or false, not {text!r}")
+        return text.lower() in ("true", "1", "yes")
+    if isinstance(default, float):
+        try:
+            number = float(text)
+        except ValueError:
+            number = -1.0
+        if not 0 < number < 1e6:
+            raise SettingsError(f"{variable} must be a positive number of minutes, not {text!r}")
+        return number
+    return text

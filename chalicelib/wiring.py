@@ -1,0 +1,64 @@
+"""The one place where real adapters are built.
+
+`build` makes a Context from settings; `context` is the one a Lambda container (or one process of the embedded
+cloud) shares, built on the first request from the environment as it is then.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+from chalicelib.ports import Clock
+from chalicelib.services.context import Context
+from chalicelib.services.control import rules_of
+from chalicelib.settings import Settings
+
+_lock = threading.Lock()
+_clock: Clock = time.time
+_built: dict[Settings, Context] = {}
+
+
+def use_clock(clock: Clock) -> None:
+    """Let everything that is asked from now on take its time from `clock` (epoch seconds)."""
+    global _clock
+    _clock = clock
+
+
+def now() -> float:
+    """The wiring's clock."""
+    return _clock()
+
+
+def build(settings: Settings, clock: Clock = now) -> Context:
+    """The services' context on real adapters; clients are made when first needed."""
+    from chalicelib.aws.clients import Clients
+    from chalicelib.aws.commands import SsmCommands
+    from chalicelib.aws.machines import Ec2Machines
+    from chalicelib.aws.store import DynamoStore
+
+    clients = Clients(settings.region)
+    return Context(
+        settings=settings,
+        rules=rules_of(settings),
+        store=DynamoStore(clients, settings.table_name),
+        machines=Ec2Machines(clients, settings.stack_name),
+        commands=SsmCommands(clients),
+        clock=clock,
+    )
+
+
+def context() -> Context:
+    """The shared context for the environment's settings."""
+    settings = Settings.from_env(os.environ)
+    with _lock:
+        if settings not in _built:
+            _built[settings] = build(settings)
+        return _built[settings]
+
+
+def reset() -> None:
+    """Forget what was built, for tests whose AWS changes under them."""
+    with _lock:
+        _built.clear()

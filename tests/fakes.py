@@ -1,0 +1,138 @@
+"""In-memory ports, for tests of services; the contract tests run the same cases against these and AWS's."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from chalicelib.domain.machines import Machine, MachineState
+from chalicelib.domain.remote import RemoteCommand
+from chalicelib.errors import CommandRefused, MachineRefused, RefusalKind, StoreConflict
+from chalicelib.ports import Check, Delete, Key, Put, Record, Write
+
+
+class FakeClock:
+    """Epoch seconds that move only when told."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class MemoryStore:
+    """`chalicelib.ports.Store` in a dictionary."""
+
+    def __init__(self) -> None:
+        self._records: dict[Key, Record] = {}
+        self._lock = threading.Lock()
+
+    def partition(self, pk: str, after: str = "", limit: int | None = None) -> list[Record]:
+        with self._lock:
+            found = sorted(
+                (one for one in self._records.values() if one.key.pk == pk and one.key.sk > after),
+                key=lambda one: one.key.sk,
+            )
+            return copy.deepcopy(found if limit is None else found[:limit])
+
+    def get(self, key: Key) -> Record | None:
+        with self._lock:
+            return copy.deepcopy(self._records.get(key))
+
+    def write(self, *writes: Write) -> None:
+        with self._lock:
+            for one in writes:
+                self._expect(one.key, one.version if isinstance(one, Check) else one.expect)
+            for one in writes:
+                match one:
+                    case Put():
+                        before = self._records.get(one.key)
+                        version = (before.version if before else 0) + 1
+                        self._records[one.key] = Record(one.key, version, copy.deepcopy(one.data), one.expires_at)
+                    case Delete():
+                        self._records.pop(one.key, None)
+                    case Check():
+                        pass
+
+    def add(self, key: Key, amount: int = 1) -> int:
+        with self._lock:
+            before = self._records.get(key)
+            count = int(before.data["n"] if before else 0) + amount
+            self._records[key] = Record(key, (before.version if before else 0) + 1, {"n": count})
+            return count
+
+    def _expect(self, key: Key, version: int | None) -> None:
+        held = self._records.get(key)
+        if version is not None and (held.version if held else 0) != version:
+            raise StoreConflict(f"{key}: expected {version}, found {held.version if held else 0}")
+
+
+@dataclass
+class FakeMachines:
+    """`chalicelib.ports.Machines` with EC2's rules of which state allows what; states move when told."""
+
+    machines: dict[str, Machine] = field(default_factory=dict)
+    starts: list[str] = field(default_factory=list)
+    stops: list[str] = field(default_factory=list)
+    refuse_start: MachineRefused | None = None
+    refuse_describe: MachineRefused | None = None
+    late: Mapping[str, MachineState] = field(default_factory=dict)
+    """What describe says against the truth, as an eventually consistent read does."""
+
+    def describe(self) -> list[Machine]:
+        if self.refuse_describe is not None:
+            raise self.refuse_describe
+        return [
+            replace(one, state=self.late.get(one.instance_id, one.state))
+            for _, one in sorted(self.machines.items())
+            if one.state is not MachineState.TERMINATED
+        ]
+
+    def start(self, instance_id: str) -> None:
+        self.starts.append(instance_id)
+        if self.refuse_start is not None:
+            raise self.refuse_start
+        machine = self._get(instance_id)
+        if machine.state.awake:
+            return
+        if machine.state is not MachineState.STOPPED:
+            raise MachineRefused(RefusalKind.STATE, "IncorrectInstanceState", f"it is {machine.state}")
+        self.become(instance_id, MachineState.PENDING)
+
+    def stop(self, instance_id: str, force: bool = False) -> None:  # noqa: ARG002  # the port's signature
+        self.stops.append(instance_id)
+        machine = self._get(instance_id)
+        if machine.state is MachineState.PENDING:
+            raise MachineRefused(RefusalKind.STATE, "IncorrectInstanceState", "it is pending")
+        if machine.state is MachineState.RUNNING:
+            self.become(instance_id, MachineState.STOPPING)
+
+    def become(self, instance_id: str, state: MachineState) -> None:
+        """Move a machine on, as time does."""
+        self.machines[instance_id] = replace(self.machines[instance_id], state=state)
+
+    def _get(self, instance_id: str) -> Machine:
+        if instance_id not in self.machines:
+            raise MachineRefused(RefusalKind.OTHER, "InvalidInstanceID.NotFound", instance_id)
+        return self.machines[instance_id]
+
+
+@dataclass
+class FakeCommands:
+    """`chalicelib.ports.Commands` that remembers what was sent."""
+
+    sent: list[tuple[str, RemoteCommand]] = field(default_factory=list)
+    known: set[str] | None = None
+    """Documents that exist; None: all."""
+
+    def send(self, instance_id: str, command: RemoteCommand) -> str:
+        if self.known is not None and command.document not in self.known:
+            raise CommandRefused("InvalidDocument", f"no document {command.document}")
+        self.sent.append((instance_id, command))
+        return f"command-{len(self.sent)}"
