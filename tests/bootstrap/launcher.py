@@ -19,6 +19,7 @@ import wave
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Thread
 from types import TracebackType
 from typing import Any
 
@@ -143,7 +144,7 @@ class Launcher:
         """A connection without a handshake."""
         offered = [Subprotocol("bearer"), Subprotocol(bearer)] if bearer is not None else None
         url = f"ws://127.0.0.1:{self.port}/ws"
-        return Client(uid, connect(url, subprotocols=offered, ping_timeout=None, max_size=None))
+        return Client(uid, connect(url, subprotocols=offered, ping_timeout=None, max_size=None, legacy=True))
 
     def stop(self) -> int:
         if self.process.poll() is None:
@@ -183,6 +184,17 @@ class Client:
 
     def end(self) -> None:
         self.connection.send(b"END_OF_AUDIO")
+
+    def speak(self, samples: Samples, *, pace: float = 1.0) -> Thread:
+        """Send the samples and END_OF_AUDIO from a thread of their own, so that one can listen meanwhile."""
+
+        def spoken() -> None:
+            self.stream(samples, pace=pace)
+            self.end()
+
+        speaker = Thread(target=spoken)
+        speaker.start()
+        return speaker
 
     def stream(self, samples: Samples, *, frame_s: float = 0.1, pace: float = 1.0) -> None:
         """Send in frames; `pace` 1 is as fast as one speaks."""
