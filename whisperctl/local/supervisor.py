@@ -25,6 +25,7 @@ from whisperctl.local.processes import ProcessBook, Spawner, end_leftovers
 log = logging.getLogger(__name__)
 
 EDGE_TIMEOUT_S = 30.0
+FIRST_PASS_TIMEOUT_S = 10.0
 STAGE = "local"
 EXIT_CODES = {signal.SIGTERM: 0, signal.SIGHUP: 0, signal.SIGINT: 130}
 
@@ -164,8 +165,10 @@ def bring_up(
 
     progress.say("waiting for the edge")
     _wait_for_edge(plan.edge_url, plan.ca_cert, directory / "hosts" / edge / "var" / "log" / "caddy.log")
-    cloud.calls.clear()
     cloud.triggers.start()
+    progress.say("waiting for the first pass of the control plane")
+    _wait_for_asleep(plan.api_url, tokens["viewer"])
+    cloud.calls.clear()
     made = account.Account(tokens, gpu, edge)
     return account.stack_file(plan, made, aws_endpoint=cloud.endpoint.url, pid=os.getpid())
 
@@ -280,6 +283,22 @@ def _wait_for_edge(edge_url: str, ca_cert: Path, caddy_log: Path) -> None:
             last = str(error)
         time.sleep(0.1)
     raise CannotStart(f"The edge did not answer within {EDGE_TIMEOUT_S:g} s ({last}); {caddy_log} says why.")
+
+
+def _wait_for_asleep(api_url: str, token: str) -> None:
+    """Until the first tick has looked at the machines and found the GPU asleep."""
+    deadline = time.monotonic() + FIRST_PASS_TIMEOUT_S
+    phase = ""
+    while time.monotonic() < deadline:
+        request = urllib.request.Request(  # noqa: S310  our own gateway
+            f"{api_url}/v1/status", headers={"Authorization": f"Bearer {token}"}
+        )
+        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310  our own gateway
+            phase = json.load(answer)["phase"]
+        if phase == "asleep":
+            return
+        time.sleep(0.05)
+    raise CannotStart(f"The control plane says {phase!r} where it should say asleep; logs/lambda.log may say why.")
 
 
 def _check(directory: Path, progress: Progress, out: IO[str]) -> int:

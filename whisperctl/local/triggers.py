@@ -41,9 +41,9 @@ class Triggers:
         self._started = False
 
     def start(self) -> None:
-        """Begin to tick, and to pass events on."""
+        """Begin to tick, the first one now, and to pass events on."""
         self._started = True
-        self._arm()
+        self._tick()
 
     def instance_changed(self, instance_id: str, state: str) -> None:
         """EC2 says an instance is in a new state."""
