@@ -135,7 +135,8 @@ def _when_ready(process: subprocess.Popen[str], state_dir: Path, errors: Path) -
     def ready() -> bool:
         nonlocal printed
         assert process.stdout is not None
-        printed += process.stdout.read() or ""
+        with contextlib.suppress(BlockingIOError):
+            printed += os.read(process.stdout.fileno(), 65536).decode()
         if process.poll() is not None:
             raise AssertionError(f"the stack ended with {process.returncode}:\n{errors.read_text()[-3000:]}")
         return "READY " in printed
