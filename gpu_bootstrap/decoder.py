@@ -19,6 +19,8 @@ from gpu_bootstrap.windows import PAUSE_S, Span
 
 MEASURED = 200
 """Decodes whose duration the host report's median is of."""
+BREATH_S = 0.15
+"""Silence within speech where it may be cut without harm to a word."""
 UNLIKELY = -1.0
 """Mean log probability below which Whisper itself doubts a segment (its own logprob_threshold)."""
 
@@ -106,12 +108,12 @@ def _piece(segment: Any, length: float) -> Piece:
 
 
 def find_speech(samples: Samples, parameters: Mapping[str, float]) -> list[Span]:
-    """Where a voice is heard, in seconds of `samples`; spans apart by at least the pause that ends an utterance."""
+    """Where a voice is heard, in seconds of `samples`; spans apart by at least BREATH_S."""
     options = VadOptions(
         threshold=parameters.get("threshold", 0.5),
         neg_threshold=parameters.get("neg_threshold"),
         min_speech_duration_ms=int(parameters.get("min_speech_duration_ms", 0)),
-        min_silence_duration_ms=int(pause(parameters) * 1000),
+        min_silence_duration_ms=int(BREATH_S * 1000),
         speech_pad_ms=0,
     )
     return [(span["start"] / RATE, span["end"] / RATE) for span in get_speech_timestamps(samples, options)]

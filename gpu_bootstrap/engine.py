@@ -16,12 +16,12 @@ from whisper_live.backend.faster_whisper_backend import (
 
 from gpu_bootstrap import closing, log
 from gpu_bootstrap.audio import AudioBuffer, Samples
-from gpu_bootstrap.commit import Agreement, Piece, Verdict
+from gpu_bootstrap.commit import Agreement, Piece
 from gpu_bootstrap.decoder import Decoder, Wishes, find_speech, pause
 from gpu_bootstrap.frames import RATE
 from gpu_bootstrap.guard import Guard
 from gpu_bootstrap.handshake import Handshake
-from gpu_bootstrap.windows import LONGEST_S, next_stretch
+from gpu_bootstrap.windows import LONGEST_S, Span, Stretch, gaps, next_stretch
 
 STEP_S = 0.3
 """New audio after which the voice detector listens again: a part of the pause that ends an utterance."""
@@ -116,64 +116,62 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
         while not self.audio.abandoned:
             self.audio.wait_for_audio(examined + STEP_S, 1.0)
             finished = self.audio.finished
-            window, done = self.audio.window(WINDOW_S), self.audio.done
+            window, base = self.audio.window(WINDOW_S), self.audio.done
             length = len(window) / RATE
             if finished and not length:
                 return
-            if not finished and done + length < examined + STEP_S:
+            if not finished and base + length < examined + STEP_S:
                 continue
-            examined = done + length
+            examined = base + length
             more = self.audio.received > examined
-            stretch = next_stretch(
-                self._speech(window), length, finished=finished and not more, pause_s=pause(self._vad_parameters)
-            )
+            speech = self._speech(window)
+            stretch = next_stretch(speech, length, finished=finished and not more, pause_s=self._pause_s)
             if stretch.start:
                 self._agreement.reset()
                 self.audio.advance(stretch.start)
-            seconds = stretch.end - stretch.start
-            if not seconds:
-                self._show((), ())
-            elif stretch.closed or stretch.full:
-                verdict = self._decode(window, stretch.start, stretch.end, closed=stretch.closed)
-                self.audio.advance(verdict.done)
-                opened = self.audio.done
+            if stretch.closed or stretch.full:
+                self._decode(window, stretch, speech)
+                examined = opened = self.audio.done
+            elif stretch.end == stretch.start:
+                examined = self.audio.done if more or finished else examined
             elif more:
-                examined = done  # the window grows with what is waiting; no use in decoding it before
+                examined = base  # the window grows with what waits already; no use in decoding it before
                 continue
-            elif seconds >= SHORTEST_S and examined >= opened + OPEN_STEP_S:
-                verdict = self._decode(window, stretch.start, stretch.end, closed=None)
-                self.audio.advance(verdict.done)
+            elif stretch.end - stretch.start >= SHORTEST_S and examined >= opened + OPEN_STEP_S:
+                self._decode(window, stretch, speech)
                 opened = examined
             else:
                 continue
-            if stretch.closed or stretch.full or not seconds:
-                # What follows the stretch in the window has been heard, but not judged on its own.
-                examined = self.audio.done if more or finished else examined
             self._progress()
 
     @property
-    def _vad_parameters(self) -> dict[str, float]:
-        return self._handshake.vad_parameters
+    def _pause_s(self) -> float:
+        return pause(self._handshake.vad_parameters)
 
-    def _speech(self, window: Samples) -> list[tuple[float, float]]:
+    def _speech(self, window: Samples) -> list[Span]:
         if not self._handshake.use_vad:
             return [(0.0, len(window) / RATE)] if len(window) else []
-        return find_speech(window, self._vad_parameters)
+        return find_speech(window, self._handshake.vad_parameters)
 
-    def _decode(self, window: Samples, start: float, end: float, *, closed: bool | None) -> Verdict:
-        """Decode `[start, end)` of the window; `closed` None means that speech goes on."""
-        samples = window[round(start * RATE) : round(end * RATE)]
-        wishes = dataclasses.replace(self._wishes, language=self.language)
-        pieces, info = self._decoder.transcribe(samples, wishes, final=closed is not None)
+    def _decode(self, window: Samples, stretch: Stretch, speech: list[Span]) -> None:
+        """Decode the stretch, send what became final and what is open, and be done with the final part."""
+        samples = window[round(stretch.start * RATE) : round(stretch.end * RATE)]
         length = len(samples) / RATE
-        if self.language is None and info is not None and (closed or length >= LANGUAGE_S):
+        wishes = dataclasses.replace(self._wishes, language=self.language)
+        pieces, info = self._decoder.transcribe(samples, wishes, final=stretch.closed or stretch.full)
+        if self.language is None and info is not None and (stretch.closed or length >= LANGUAGE_S):
             self.set_language(info)
-        judge = {True: self._agreement.closed, False: self._agreement.full, None: self._agreement.growing}[closed]
-        verdict = judge(pieces, length)
+        if stretch.closed:
+            verdict = self._agreement.closed(pieces, length)
+        elif stretch.full:
+            verdict = self._agreement.full(pieces, length)
+        else:
+            quiet = gaps(speech, stretch.start, stretch.end) if self._handshake.use_vad else None
+            verdict = self._agreement.growing(pieces, length, quiet)
         metrics.track_audio_processed(verdict.done)
         self._decoded_until = self.audio.done + length
         self._show(verdict.final, verdict.open)
-        return verdict
+        self.audio.advance(verdict.done)
 
     def _show(self, final: tuple[Piece, ...], still_open: tuple[Piece, ...]) -> None:
         """Send what has become final, each segment at least once, and the partial."""

@@ -89,7 +89,12 @@ class Guard:
         with self._lock:
             if self._ending is None or (self._ending.flush and not ending.flush):
                 self._ending = ending
-        if not ending.flush and self._client is not None:
+        if not ending.flush:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Stop the recogniser's side, whatever it still has: nobody listens any more."""
+        if self._client is not None:
             self._client.abandon()
 
     def recv(self) -> str | bytes:

@@ -74,6 +74,8 @@ class EdgeServer(TranscriptionServer):  # type: ignore[misc]  # WhisperLive is u
                 super().recv_audio(guard, *args, **kwargs)
                 guard.close()  # where WhisperLive left it open: its own refusals
             finally:
+                # A client that is gone before SERVER_READY is never known to WhisperLive, but its thread runs.
+                guard.abandon()
                 self._registry.release(stream)
                 self._handshakes.pop(guard, None)
                 self._log_end(guard, stream)

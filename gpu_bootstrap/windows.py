@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ class Stretch:
 
 
 def next_stretch(speech: Sequence[Span], length: float, *, finished: bool, pause_s: float = PAUSE_S) -> Stretch:
-    """The next stretch of a window of `length` seconds with speech at the given spans (ordered, apart by pauses).
+    """The next stretch of a window of `length` seconds with speech at the given spans (ordered, gaps of any size).
 
     `finished`: no audio follows the window.
     """
@@ -40,12 +41,13 @@ def next_stretch(speech: Sequence[Span], length: float, *, finished: bool, pause
         kept = 0.0 if finished else min(length, LEAD_S + pause_s)
         return Stretch(length - kept, length - kept)
     start = max(0.0, speech[0][0] - LEAD_S)
-    closed = [span for span in speech if finished or length - span[1] >= pause_s]
-    if not closed:
-        end = min(length, start + LONGEST_S)
-        return Stretch(start, end, full=length - start >= LONGEST_S)
-    if closed[0][1] - start > LONGEST_S:
-        return Stretch(start, start + LONGEST_S, full=True)
+    utterances = join(speech, pause_s)
+    closed = [span for span in utterances if finished or length - span[1] >= pause_s]
+    if not closed and length - start < LONGEST_S:
+        return Stretch(start, length)
+    if not closed or closed[0][1] - start > LONGEST_S:
+        cut = _widest_gap(speech, start + LONGEST_S / 2, start + LONGEST_S)
+        return Stretch(start, cut, closed=True) if cut is not None else Stretch(start, start + LONGEST_S, full=True)
     last = 0
     while (
         last + 1 < len(closed)
@@ -53,7 +55,30 @@ def next_stretch(speech: Sequence[Span], length: float, *, finished: bool, pause
         and closed[last + 1][1] + LEAD_S - start <= LONGEST_S
     ):
         last += 1
-    following = speech[last + 1][0] if last + 1 < len(speech) else length
+    following = next((span[0] for span in utterances if span[0] > closed[last][1]), None)
     # Half of a short gap each, so that neither neighbour's padding reaches into the other's words.
-    end = min(closed[last][1] + LEAD_S, (closed[last][1] + following) / 2 if last + 1 < len(speech) else length)
-    return Stretch(start, end, closed=True)
+    room = length if following is None else (closed[last][1] + following) / 2
+    return Stretch(start, min(closed[last][1] + LEAD_S, room), closed=True)
+
+
+def join(speech: Sequence[Span], pause_s: float) -> list[Span]:
+    """Utterances: spans less than `pause_s` apart taken together."""
+    joined: list[Span] = []
+    for span in speech:
+        if joined and span[0] - joined[-1][1] < pause_s:
+            joined[-1] = (joined[-1][0], span[1])
+        else:
+            joined.append(span)
+    return joined
+
+
+def gaps(speech: Sequence[Span], start: float, end: float) -> list[Span]:
+    """Where between `start` and `end` no voice is heard between two spans; seconds from `start`."""
+    between = [(before[1], after[0]) for before, after in itertools.pairwise(speech)]
+    return [(gap[0] - start, gap[1] - start) for gap in between if gap[0] >= start and gap[1] <= end]
+
+
+def _widest_gap(speech: Sequence[Span], earliest: float, latest: float) -> float | None:
+    """The middle of the widest gap there, where speech that never pauses is best cut; None without any."""
+    found = [(gap[1] - gap[0], (gap[0] + gap[1]) / 2) for gap in gaps(speech, 0.0, latest)]
+    return max(((width, middle) for width, middle in found if middle >= earliest), default=(0, None))[1]
