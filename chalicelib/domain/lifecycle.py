@@ -236,10 +236,11 @@ def _running(scene: _Scene, view: View, wanted: bool) -> Decision:
 def _ordered(scene: _Scene, view: View, awake_since: float) -> Decision | None:
     """An operator's stop or restart that this machine has not yet followed."""
     restart = scene.wishes.order(OrderKind.RESTART)
-    if restart is not None and restart.at > max(awake_since, view.memory.restarted_at or 0.0):
+    restarted_at = view.memory.restarted_at or 0.0
+    if restart is not None and restart.at >= awake_since and restart.at > restarted_at:
         return _follow(scene, view, restart, DrainKind.RESTART)
     stop = scene.wishes.order(OrderKind.STOP)
-    if stop is not None and stop.at > awake_since and not _wished_since(scene, stop.at):
+    if stop is not None and stop.at >= awake_since and not _wished_since(scene, stop.at):
         return _follow(scene, view, stop, DrainKind.STOP)
     return None
 

@@ -48,7 +48,8 @@ def effective_state(seen: MachineState, intent: Intent | None, now: float) -> Ma
 def recall(machine: Machine, memory: Memory | None, now: float) -> Recalled:
     """Bring the memory up to date with one observation."""
     if memory is None:
-        fresh = Memory(machine.instance_id, machine.role, machine.state, now)
+        # Nothing is known of its past, so any launch time is believed.
+        fresh = Memory(machine.instance_id, machine.role, machine.state, state_since=0.0)
         return Recalled(_entered(_described(fresh, machine), machine, None, now), machine.state)
     memory = _described(memory, machine)
     state = effective_state(machine.state, memory.intent, now)
@@ -96,7 +97,7 @@ def _entered(memory: Memory, machine: Machine, intent: Intent | None, now: float
 def _launched(memory: Memory, machine: Machine, now: float) -> float:
     """When a machine that somebody else started came up: EC2's launch time, unless it is of an earlier start."""
     launched = machine.launched_at
-    if launched is None or launched > now or launched < memory.state_since - EVENTUAL_S < now - EVENTUAL_S:
+    if launched is None or launched > now or launched < memory.state_since - EVENTUAL_S:
         return now
     return launched
 

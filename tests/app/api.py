@@ -7,12 +7,14 @@ the app object), so a pool of them serves concurrent calls.
 from __future__ import annotations
 
 import base64
+import functools
 import importlib.util
 import json
 import queue
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,6 +38,9 @@ ROOT = Path(__file__).resolve().parents[2]
 REGION = "eu-central-1"
 ACCOUNT = "123456789012"
 STACK = "teststack"
+IMAGE = "ami-12c6146b"
+"""One that moto knows."""
+START_HOOK = "provide-client-params.ec2.StartInstances"
 
 
 def load_app(number: int) -> ModuleType:
@@ -184,11 +189,18 @@ class Api:
 
     def state(self, state: str | None = None, instance_id: str | None = None) -> str:
         """EC2's truth; moto moves at once, so a test that needs a dwell sets the state itself."""
-        from moto.core import get_backend
+        from moto.backends import get_backend
 
         instance: Any = get_backend("ec2")[ACCOUNT][REGION].get_instance(instance_id or self.gpu)
         if state is not None:
-            codes = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
+            codes = {
+                "pending": 0,
+                "running": 16,
+                "shutting-down": 32,
+                "terminated": 48,
+                "stopping": 64,
+                "stopped": 80,
+            }
             instance._state.name, instance._state.code = state, codes[state]
         return str(instance._state.name)
 
@@ -263,21 +275,25 @@ def control_plane(monkeypatch: pytest.MonkeyPatch, **settings: str) -> Iterator[
     clock = FakeClock()
     _one_call_at_a_time(monkeypatch)
     with mock_aws():
-        wiring.reset()
+        # Clients live on from test to test: making them is what takes the time.
         wiring.use_clock(clock)
+        context = wiring.context()
+        started: list[Any] = []
+        machines: Any = context.machines
+        hooks = machines._clients.ec2_once.meta.events
+        hooks.register(START_HOOK, remember := lambda params, **_: started.append(params))
         try:
-            yield _made(clock)
+            yield _made(clock, context, started)
         finally:
-            import time
-
+            hooks.unregister(START_HOOK, remember)
             wiring.use_clock(time.time)
-            wiring.reset()
 
 
 def _one_call_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """AWS's single calls are atomic; moto's are not under threads. Calls still interleave."""
     lock = threading.RLock()
-    plain = BaseClient._make_api_call
+    base: Any = BaseClient
+    plain = base._make_api_call
 
     def serial(client: Any, operation: str, arguments: Any) -> Any:
         with lock:
@@ -286,18 +302,22 @@ def _one_call_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BaseClient, "_make_api_call", serial)
 
 
-def _made(clock: FakeClock) -> Api:
-    boto3.client("dynamodb", region_name=REGION).create_table(**table_definition("table"))
-    ssm = boto3.client("ssm", region_name=REGION)
+@functools.cache
+def _client(service: str) -> Any:
+    client: Any = boto3.client(service, region_name=REGION)  # type: ignore[call-overload]  # not a literal
+    return client
+
+
+def _made(clock: FakeClock, context: Context, started: list[Any]) -> Api:
+    _client("dynamodb").create_table(**table_definition("table"))
+    ssm = _client("ssm")
     for name, content in remote.documents(STACK).items():
         ssm.create_document(Name=name, DocumentType="Command", Content=json.dumps(content))
-    ec2 = boto3.client("ec2", region_name=REGION)
-    image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
-    gpu = run_instance(ec2, image, {"whisperlive-edge:stack": STACK, "whisperlive-edge:role": "gpu"}, "g4dn.xlarge")
-    edge = run_instance(ec2, image, {"whisperlive-edge:stack": STACK, "whisperlive-edge:role": "edge"}, "t3.medium")
+    ec2 = _client("ec2")
+    gpu = run_instance(ec2, {"whisperlive-edge:stack": STACK, "whisperlive-edge:role": "gpu"}, "g4dn.xlarge")
+    edge = run_instance(ec2, {"whisperlive-edge:stack": STACK, "whisperlive-edge:role": "edge"}, "t3.medium")
     ec2.stop_instances(InstanceIds=[gpu["InstanceId"]])
-    context = wiring.context()
-    made = {role: tokens.issue(context.store, role, now=clock(), label=role) for role in tokens.Role}
+    made = {str(role): tokens.issue(context.store, role, now=clock(), label=role) for role in tokens.Role}
     made["other"] = tokens.issue(context.store, "speaker", now=clock(), label="other")
     api = Api(
         clock,
@@ -305,19 +325,16 @@ def _made(clock: FakeClock) -> Api:
         gpu["PrivateIpAddress"],
         edge["InstanceId"],
         context,
-        {str(role): token for role, token in made.items()},
+        made,
         ec2,
-    )
-    clients: Any = context.machines
-    clients._clients.ec2_once.meta.events.register(
-        "provide-client-params.ec2.StartInstances", lambda params, **_: api.started.append(params)
+        started=started,
     )
     api.tick()
     return api
 
 
-def run_instance(ec2: Any, image: str, tags: dict[str, str], kind: str) -> Any:
+def run_instance(ec2: Any, tags: dict[str, str], kind: str) -> Any:
     """A machine with these tags and no others."""
     specs = [{"ResourceType": "instance", "Tags": [{"Key": k, "Value": v} for k, v in tags.items()]}] if tags else []
-    answer = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, InstanceType=kind, TagSpecifications=specs)
+    answer = ec2.run_instances(ImageId=IMAGE, MinCount=1, MaxCount=1, InstanceType=kind, TagSpecifications=specs)
     return answer["Instances"][0]
