@@ -2,8 +2,10 @@
  * Runs in the audio thread: gathers the microphone's first channel into blocks of 0.1 s and hands
  * them over without a copy. Sample rate: the context's.
  */
+const BLOCK = Math.round(sampleRate / 10);
+
 class Recorder extends AudioWorkletProcessor {
-  #block = new Float32Array(Math.round(sampleRate / 10));
+  #block = new Float32Array(BLOCK);
   #filled = 0;
   #running = true;
 
@@ -22,13 +24,13 @@ class Recorder extends AudioWorkletProcessor {
     if (!input) return true;
     let taken = 0;
     while (taken < input.length) {
-      const part = input.subarray(taken, taken + this.#block.length - this.#filled);
+      const part = input.subarray(taken, taken + BLOCK - this.#filled);
       this.#block.set(part, this.#filled);
       this.#filled += part.length;
       taken += part.length;
-      if (this.#filled === this.#block.length) {
-        this.#hand(this.#block);
-        this.#block = new Float32Array(this.#block.length);
+      if (this.#filled === BLOCK) {
+        this.#hand(this.#block); // its memory goes along: a new block, of the constant's length
+        this.#block = new Float32Array(BLOCK);
         this.#filled = 0;
       }
     }
