@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
@@ -65,6 +67,7 @@ class FakePower:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
             env={"PATH": "/usr/bin:/bin", "PREFIX": str(self.prefix), **env},
         )
         while True:
@@ -73,7 +76,7 @@ class FakePower:
                 return Outcome(process.returncode, out, err)
             except subprocess.TimeoutExpired:
                 if expired() or instance_id not in self.alive:
-                    process.kill()
+                    os.killpg(process.pid, signal.SIGKILL)
                     out, err = process.communicate()
                     return Outcome(None, out, err, timed_out=expired())
 
@@ -105,9 +108,7 @@ class Cloud:
         self.ec2.power = self.power
         self.states: list[tuple[str, str]] = []
         self.ec2.on_state = lambda instance_id, state: self.states.append((instance_id, state))
-        self.ssm = Ssm(
-            clock=self.clock, faults=self.faults, ec2=self.ec2, agent_s=agent_s, region=REGION, lock=lock
-        )
+        self.ssm = Ssm(clock=self.clock, faults=self.faults, ec2=self.ec2, agent_s=agent_s, region=REGION, lock=lock)
         self.ssm.host = self.power
         standin = StandIn(
             clock=self.clock, faults=self.faults, calls=self.calls, ec2=self.ec2, ssm=self.ssm, lock=lock
