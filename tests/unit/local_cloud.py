@@ -122,8 +122,9 @@ class Cloud:
         self.server.close()
 
     def client(self, service: str) -> Any:
-        return SESSION.client(
-            service,  # type: ignore[call-overload]  the name is a variable
+        make: Any = SESSION.client  # its overloads want literal names
+        return make(
+            service,
             endpoint_url=self.server.url,
             config=Config(retries={"total_max_attempts": 1}),
         )

@@ -104,7 +104,11 @@ def test_a_failed_invocation_is_tried_twice_more_then_dropped(tmp_path: Path) ->
             return len(app.calls)
 
     invoker.invoke("tick", {})
-    for expected in (1, 2, 3, 3):
-        wait_until(lambda wanted=expected: calls() == wanted, 2, f"{expected} calls")
-        timeline.clock.advance(121)
+    wait_until(lambda: calls() == 1, 2, "the first try")
+    timeline.clock.advance(61)
+    wait_until(lambda: calls() == 2, 2, "the second")
+    timeline.clock.advance(121)
+    wait_until(lambda: calls() == 3, 2, "the third and last")
+    timeline.clock.advance(3600)
+    assert calls() == 3
     timeline.close()
