@@ -39,6 +39,8 @@ class StackInfo:
     """Where AWS is played by a stand-in; None: the real AWS."""
     state_dir: Path | None = None
     """Directory of the stack.json that was used."""
+    stack_name: str = "local"
+    """Names the table, the tags and the documents of a local stack."""
 
     def token_for(self, role: str) -> str:
         """The least powerful token that may act as `role`; UsageError when there is none."""
@@ -110,6 +112,7 @@ def read_stack(state_dir: Path, *, required: bool = True) -> StackInfo | None:
             tokens=dict(about.get("tokens") or {}),
             aws_endpoint=about.get("aws_endpoint"),
             state_dir=state_dir,
+            stack_name=str(about.get("stack_name") or "local"),
         )
     except FileNotFoundError:
         if required:

@@ -1,0 +1,179 @@
+"""`whisperctl token`: access tokens, written straight into the stack's table with the operator's AWS rights."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import click
+
+from whisperctl.errors import CtlError, NotReachable, UsageError
+from whisperctl.output import errors_as_json, print_json
+from whisperctl.stack import DEFAULT_STATE_DIR, ROLES, read_stack
+
+if TYPE_CHECKING:
+    from chalicelib.aws.store import DynamoStore
+
+P = ParamSpec("P")
+R = TypeVar("R")
+LOCAL_REGION = "us-east-1"
+CODES = "Exit codes: 0 done, 1 failed, 2 usage, 5 AWS not reachable."
+
+
+def store_options(command: Callable[P, R]) -> Callable[P, R]:
+    """The options by which the table is found."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout."),
+        click.option(
+            "--state-dir",
+            type=click.Path(file_okay=False, path_type=Path),
+            default=DEFAULT_STATE_DIR,
+            show_default=True,
+            help="Where a local stack keeps stack.json.",
+        ),
+        click.option("--table", help="DynamoDB table of a stack in AWS; else TABLE_NAME; else the local stack."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(epilog=f"Example: whisperctl token add speaker --minutes 120 --label 'Monday talk'\n\n{CODES}")
+def token() -> None:
+    """Add, list and revoke access tokens."""
+
+
+@token.command(epilog=f"Example: whisperctl token add speaker --minutes 120\n\n{CODES}")
+@click.argument("role", type=click.Choice(ROLES))
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Life of the token; left out: no end.")
+@click.option("--label", default="", help="A name for the list and the audit trail.")
+@store_options
+@errors_as_json
+def add(
+    role: str, minutes: float | None, label: str, table: str | None, state_dir: Path, as_json: bool
+) -> None:
+    """Make a token and print it; it is not stored and cannot be shown again."""
+    from chalicelib.services.tokens import issue
+
+    with opened_store(table, state_dir) as store:
+        plain = issue(store, role, now=time.time(), minutes=minutes, label=label)
+    if as_json:
+        print_json({"token": plain, "role": role, "label": label, "minutes": minutes})
+    else:
+        click.echo(plain)
+
+
+@token.command("list", epilog=f"Example: whisperctl token list --json\n\n{CODES}")
+@store_options
+@errors_as_json
+def list_tokens(table: str | None, state_dir: Path, as_json: bool) -> None:
+    """List tokens by id, role, label and state; the tokens themselves are not known."""
+    from chalicelib.services.tokens import TOKENS
+
+    with opened_store(table, state_dir) as store:
+        found = [_described(record.data, time.time()) for record in store.partition(TOKENS)]
+    found.sort(key=lambda entry: str(entry["created_at"]))
+    if as_json:
+        print_json(found)
+        return
+    for entry in found:
+        line = f"{entry['id']}  {entry['role']:<8}  {entry['state']:<7}  {entry['expires_at'] or 'no end':<20}"
+        click.echo(f"{line}  {entry['label']}".rstrip())
+
+
+@token.command(epilog=f"Example: whisperctl token revoke 3f9a0c1d2e4b\n\n{CODES}")
+@click.argument("token_id", metavar="ID")
+@store_options
+@errors_as_json
+def revoke(token_id: str, table: str | None, state_dir: Path, as_json: bool) -> None:
+    """Revoke the token with this id, as `token list` shows it."""
+    from chalicelib.services.tokens import revoke as revoke_token
+
+    with opened_store(table, state_dir) as store:
+        if not revoke_token(store, token_id, now=time.time()):
+            raise UsageError(f"there is no token with the id {token_id}; `whisperctl token list` shows them")
+    if as_json:
+        print_json({"id": token_id, "revoked": True})
+    else:
+        click.echo(f"{token_id} is revoked")
+
+
+@contextmanager
+def opened_store(table: str | None, state_dir: Path) -> Iterator[DynamoStore]:
+    """The stack's table; what AWS says against it becomes one sentence."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from chalicelib.aws.clients import Clients
+    from chalicelib.aws.store import DynamoStore
+    from chalicelib.errors import StoreConflict
+
+    name = table or os.environ.get("TABLE_NAME") or None
+    try:
+        if name is None:
+            with _local_aws(state_dir) as local_name:
+                yield DynamoStore(Clients(), local_name)
+        else:
+            yield DynamoStore(Clients(), name)
+    except ClientError as error:
+        about = error.response.get("Error", {})
+        raise CtlError(f"AWS refused: {about.get('Message') or about.get('Code')}") from None
+    except BotoCoreError as error:
+        raise NotReachable(f"AWS is not reachable: {error}") from None
+    except StoreConflict:
+        raise CtlError("somebody else changed this token at the same moment; try again") from None
+
+
+@contextmanager
+def _local_aws(state_dir: Path) -> Iterator[str]:
+    """Point boto3 at the stand-in of a running local stack, and at nothing else, for as long as the block lasts."""
+    stack = read_stack(state_dir)
+    assert stack is not None
+    if not stack.aws_endpoint:
+        raise UsageError(f"{state_dir}/stack.json names no AWS endpoint; give --table for a stack in AWS")
+    before = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    wanted = {
+        "AWS_ENDPOINT_URL": stack.aws_endpoint,
+        "AWS_REGION": LOCAL_REGION,
+        "AWS_DEFAULT_REGION": LOCAL_REGION,
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    }
+    for name in before:
+        del os.environ[name]
+    os.environ.update(wanted)
+    try:
+        yield stack.stack_name
+    finally:
+        for name in wanted:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+
+
+def _described(data: dict[str, Any], now: float) -> dict[str, Any]:
+    expires_at = data["expires_at"]
+    state = "valid"
+    if data["revoked_at"] is not None:
+        state = "revoked"
+    elif expires_at is not None and now >= expires_at:
+        state = "expired"
+    return {
+        "id": data["id"],
+        "role": data["role"],
+        "label": data["label"],
+        "state": state,
+        "created_at": _time(data["created_at"]),
+        "expires_at": _time(expires_at),
+    }
+
+
+def _time(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
