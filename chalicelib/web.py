@@ -94,10 +94,10 @@ class ProblemApp(Chalice):
 
     def __call__(self, event: Any, context: Any) -> Any:
         correlation_id = correlation(event)
-        try:
+        # Chalice would take an unknown path for a known one without methods.
+        if ((event or {}).get("requestContext") or {}).get("resourcePath") in self.routes:
             answer = super().__call__(event, context)
-        except KeyError as error:
-            logger().exception("an event that is no request", extra={"missing": str(error)})
+        else:
             answer = _answer(HTTPStatus.NOT_FOUND, "There is no such path.")
         answer["headers"] = {**answer.get("headers", {}), "X-Correlation-Id": correlation_id}
         status = int(answer["statusCode"])

@@ -38,12 +38,12 @@ def event(now: float, cause: Cause, action: str, target: str, reason: str) -> Pu
         "trigger": cause.trigger,
     }
     # Several acts may share a millisecond; the count keeps those of one container in order.
-    return Put(Key(EVENTS, f"{at}#{next(_sequence):08d}{secrets.token_hex(4)}"), data, expires_at=now + KEPT_S)
+    return Put(Key(EVENTS, f"{at}_{next(_sequence):08d}{secrets.token_hex(4)}"), data, expires_at=now + KEPT_S)
 
 
 def since(store: Store, cursor: str, now: float) -> dict[str, Any]:
     """Events after `cursor` (an earlier answer's `next`, or an RFC 3339 time; empty: the last day), newest last."""
-    after = cursor if "#" in cursor else _after(cursor, now)
+    after = cursor if "_" in cursor else _after(cursor, now)
     records = store.partition(EVENTS, after=after, limit=PAGE)
     return {"events": [dict(one.data) for one in records], "next": records[-1].key.sk if records else after}
 
