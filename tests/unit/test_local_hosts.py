@@ -87,7 +87,7 @@ def test_units_live_from_boot_to_shutdown_and_each_boot_is_a_new_one(hosts: Host
     for _ in range(2):
         hosts.boot(MACHINE)
         _host, pids = running(hosts)
-        seen = wait_until(lambda: set(log.read_text().split()) - seen, 5, "a boot id of its own") | seen
+        seen |= wait_until(lambda: set(log.read_text().split()).difference(seen), 5, "a boot id of its own")
         hosts.shutdown("i-1")
         assert not any(start_time(pid) for pid in pids)
         assert hosts.host("i-1") is None
