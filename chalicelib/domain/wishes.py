@@ -7,7 +7,7 @@ shows up as evidence. Evidence is active, idle or unknown, and unknown counts as
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -133,14 +133,3 @@ def seats(sessions: Sequence[Session], free: int) -> frozenset[str]:
     """The sessions that hold a place: the oldest first, so that nobody loses one to a newcomer."""
     ordered = sorted(sessions, key=lambda one: (one.created_at, one.id))
     return frozenset(one.id for one in ordered[: max(free, 0)])
-
-
-def weigh(signals: Iterable[Evidence]) -> Evidence:
-    """One verdict from many: any active wins, then any unknown."""
-    verdict = Evidence.IDLE
-    for one in signals:
-        if one is Evidence.ACTIVE:
-            return one
-        if one is Evidence.UNKNOWN:
-            verdict = one
-    return verdict

@@ -157,11 +157,11 @@ def _taken(memory: Memory, body: Mapping[str, Any], before: Report | None, now: 
     if memory.role is Role.EDGE:
         return replace(
             common,
-            upstreams=_addresses(body.get("upstreams", [])),
+            upstreams=_addresses(body.get("upstreams") or []),
             ca_pem=_text(body, "ca_pem", None),
             cert_days=_number(body, "cert_days", None),
         )
-    streams = _streams(body.get("streams", []))
+    streams = _streams(body.get("streams") or [])
     same_boot = before is not None and before.boot_id == common.boot_id
     streamed_before = before.streamed_at if before is not None and same_boot else None
     was_ready = before is not None and same_boot and before.was_ready
