@@ -24,6 +24,7 @@ PLAN = Plan(
     api_url="http://127.0.0.1:1234/local",
     stage="local",
     edge_port=8443,
+    edge_bind="127.0.0.1",
     edge_http_port=8080,
     edge_admin_port=2020,
     resolver="127.0.0.1:5353",
@@ -83,15 +84,22 @@ def running(hosts: Hosts) -> tuple[Host, list[int]]:
 
 def test_units_live_from_boot_to_shutdown_and_each_boot_is_a_new_one(hosts: Hosts, tmp_path: Path) -> None:
     log = tmp_path / "hosts" / "i-1" / "var" / "log" / "link.log"
-    seen: set[str] = set()
-    for _ in range(2):
+
+    def boot_ids() -> set[str]:
+        return set(log.read_text().split())
+
+    def boot_and_stop() -> set[str]:
+        before = boot_ids() if log.exists() else set()
         hosts.boot(MACHINE)
         _host, pids = running(hosts)
-        seen |= wait_until(lambda: set(log.read_text().split()).difference(seen), 5, "a boot id of its own")
+        wait_until(lambda: boot_ids() - before, 5, "a boot id of its own")
         hosts.shutdown("i-1")
         assert not any(start_time(pid) for pid in pids)
         assert hosts.host("i-1") is None
-    assert len(seen) == 2
+        return boot_ids()
+
+    assert len(boot_and_stop()) == 1
+    assert len(boot_and_stop()) == 2
     hosts.shutdown("i-1")
 
 

@@ -95,6 +95,16 @@ def check_port(port: int) -> None:
                 raise
 
 
+def loopback() -> str:
+    """The machine's own addresses, as the edge shall bind them; ::1 only where there is one."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return "127.0.0.1"
+    return "127.0.0.1 [::1]"
+
+
 def free_port() -> int:
     """A TCP port of loopback nobody listens on now."""
     with socket.socket() as probe:

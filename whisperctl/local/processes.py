@@ -122,7 +122,7 @@ class Spawner:
         """Start a process as the leader of its own group and note it in the book."""
 
         def fork() -> subprocess.Popen[bytes]:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [*self._prefix, *argv],
                 env=dict(env),
                 cwd=cwd,
@@ -131,10 +131,11 @@ class Spawner:
                 stderr=stderr,
                 start_new_session=True,
             )
+            # Here, where no signal to the main thread can come between the fork and its entry.
+            self._book.add(process.pid, what)
+            return process
 
-        process = self._thread.submit(fork).result()
-        self._book.add(process.pid, what)
-        return process
+        return self._thread.submit(fork).result()
 
     def forget(self, process: subprocess.Popen[bytes]) -> None:
         """The process has ended and been waited for."""

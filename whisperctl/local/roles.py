@@ -27,6 +27,8 @@ class Plan:
     """The gateway's base, stage included."""
     stage: str
     edge_port: int
+    edge_bind: str
+    """Addresses the edge listens on, blank separated."""
     edge_http_port: int
     edge_admin_port: int
     resolver: str
@@ -139,7 +141,7 @@ def _edge(plan: Plan, files: HostFiles, instance_id: str, boot_id: str) -> tuple
     api, _, stage_path = plan.api_url.partition(f"/{plan.stage}")
     caddy = common | {
         "EDGE_SITE": "localhost",
-        "EDGE_BIND": "127.0.0.1 [::1]" if Path("/proc/net/if_inet6").exists() else "127.0.0.1",
+        "EDGE_BIND": plan.edge_bind,
         "EDGE_HTTPS_PORT": str(plan.edge_port),
         "EDGE_HTTP_PORT": str(plan.edge_http_port),
         "EDGE_ADMIN": f"127.0.0.1:{plan.edge_admin_port}",

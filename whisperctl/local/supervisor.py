@@ -94,7 +94,16 @@ def _run(options: LocalOptions, stack: contextlib.ExitStack, progress: Progress,
         progress.say(f"ended {len(left)} processes an earlier run left behind")
     preflight.check_port(options.port)
     _log_to(directory, stack)
-    about = bring_up(options, directory, stack, progress)
+    try:
+        about = bring_up(options, directory, stack, progress)
+    except CannotStart:
+        raise
+    except Exception as error:
+        log.exception("the stack did not start")
+        reason = f"{type(error).__name__}: {error}"
+        raise CannotStart(
+            f"The stack did not start ({reason}); {directory / 'logs' / 'local.log'} says where."
+        ) from error
     _write_private(directory / "stack.json", about)
     stack.callback((directory / "stack.json").unlink, missing_ok=True)
     if options.check:
@@ -149,6 +158,7 @@ def bring_up(
         api_url=f"{gateway}/{STAGE}",
         stage=STAGE,
         edge_port=options.port,
+        edge_bind=preflight.loopback(),
         edge_http_port=preflight.free_port(),
         edge_admin_port=preflight.free_port(),
         resolver=cloud.dns.address,
