@@ -49,7 +49,11 @@ def main() -> int:
 
 def _one(chromium: Browser, folder: Path, size: ViewportSize, scheme: Scheme, suffix: str) -> None:
     context = chromium.new_context(
-        viewport=size, color_scheme=scheme, permissions=["microphone"], device_scale_factor=2 if size["width"] < 500 else 1, locale="en-GB"
+        viewport=size,
+        color_scheme=scheme,
+        permissions=["microphone"],
+        device_scale_factor=2 if size["width"] < 500 else 1,
+        locale="en-GB",
     )
     script = Scripted(waking=["waking.capacity", "waking.boot", "waking.service"], lines=LINES, held=True)
     with scripted_page(folder, script) as (address, server):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -156,7 +156,7 @@ def _local_aws(state_dir: Path) -> Iterator[str]:
         os.environ.update(before)
 
 
-def _described(data: dict[str, Any], now: float) -> dict[str, Any]:
+def _described(data: Mapping[str, Any], now: float) -> dict[str, Any]:
     expires_at = data["expires_at"]
     state = "valid"
     if data["revoked_at"] is not None:
