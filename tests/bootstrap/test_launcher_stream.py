@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.request
 
+import jiwer
 import numpy as np
 import pytest
 from websockets.sync.client import connect
@@ -126,7 +127,9 @@ def test_a_backlog_is_decoded_faster_than_it_was_spoken(launcher: Launcher) -> N
         client.end()
         client.until_closed(timeout=len(clip) / RATE)
         took = time.monotonic() - began
-    assert words(client.text) == (reference("train") + reference("check")) * 3
+    spoken = (reference("train") + reference("check")) * 3
+    assert len(words(client.text)) == len(spoken), "a word misheard is the model's, a word missing would be ours"
+    assert jiwer.wer(" ".join(spoken), " ".join(words(client.text))) < 0.05
     assert took < len(clip) / RATE / 2
 
 

@@ -1,0 +1,85 @@
+"""How the host ends its streams: drained, restarted, rolled over. No word is lost, and each is told."""
+
+from __future__ import annotations
+
+import signal
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.bootstrap.launcher import Launcher, reference, running, speech, words
+from tests.waiting import wait_until
+
+DRAIN_GRACE_S = 2.0
+
+
+def rfc3339(epoch_s: float) -> str:
+    return datetime.fromtimestamp(epoch_s, UTC).isoformat().replace("+00:00", "Z")
+
+
+@pytest.mark.parametrize("ahead_s", [0.0, 86_400.0], ids=["clocks agree", "control plane a day ahead"])
+def test_a_drain_announces_waits_flushes_and_refuses(launcher: Launcher, ahead_s: float) -> None:
+    with launcher.connect() as client:
+        client.until("SERVER_READY")
+        client.send(speech("short"))
+        now = time.time()
+        closing_at = rfc3339(now + ahead_s + DRAIN_GRACE_S)
+        drain = {"closing_at": closing_at, "reason": "stopping for the night"}
+        launcher.control(now=rfc3339(now + ahead_s), received_at=now, drain=drain)
+        notice = client.until("NOTICE")
+        assert (notice["closing_at"], notice["reason"]) == (closing_at, "stopping for the night")
+        wait_until(lambda: (launcher.health() or {})["status"] == "draining", 5, "the health to say so")
+        with launcher.connect("late") as late:
+            assert late.until_closed() == (1012, "stopping for the night")
+        assert client.until_closed() == (1012, "stopping for the night")
+        assert time.time() >= now + DRAIN_GRACE_S, "live streams have until closing_at"
+    assert words(client.text) == reference("short")
+    assert client.statuses().count("NOTICE") == 1
+    launcher.control()
+    wait_until(lambda: (launcher.health() or {})["status"] == "ready", 5, "the host to take streams again")
+    with launcher.connect() as client:
+        client.until("SERVER_READY")
+
+
+def test_a_drain_of_the_previous_run_is_history(launcher: Launcher) -> None:
+    """The file outlives the boot that stopped the host; obeyed again it would keep the host closed for ever."""
+    launcher.control(
+        received_at=time.time() - 3600, drain={"closing_at": rfc3339(time.time() - 3600), "reason": "old"}
+    )
+    with launcher.connect() as client:
+        client.until("SERVER_READY")
+
+
+def test_sigterm_flushes_says_so_and_ends_with_0(tmp_path: Path) -> None:
+    with running(tmp_path) as launcher, launcher.connect() as client:
+        client.until("SERVER_READY")
+        client.send(speech("train"))
+        wait_until(lambda: client.next().get("status") == "PROGRESS", 20, "the audio to have arrived")
+        launcher.process.send_signal(signal.SIGTERM)
+        notice = client.until("NOTICE")
+        assert "restarts" in notice["reason"]
+        code, reason = client.until_closed()
+        assert code == 1012
+        assert "restarts" in reason
+        assert launcher.process.wait(timeout=10) == 0
+        assert launcher.logged("launcher.stopped")[0]["flushed"] is True
+    assert words(client.text) == reference("train")
+
+
+def test_sigterm_without_streams_is_prompt(tmp_path: Path) -> None:
+    with running(tmp_path) as launcher:
+        began = time.monotonic()
+        assert launcher.stop() == 0
+        assert time.monotonic() - began < 1
+
+
+def test_a_connection_at_its_limit_rolls_over(tmp_path: Path) -> None:
+    with running(tmp_path, {"WHISPER_MAX_CONNECTION_S": "2"}) as launcher, launcher.connect() as client:
+        client.until("SERVER_READY")
+        client.send(speech("short"))
+        code, reason = client.until_closed()
+    assert code == 4409
+    assert "open a new one" in reason
+    assert words(client.text) == reference("short")
