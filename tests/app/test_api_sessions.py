@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jwt
 import pytest
 
-from tests.app.api import Api, control_plane
+from tests.app.api import Api, control_plane, run_instance
 
 
 @pytest.fixture
@@ -55,3 +55,51 @@ def test_twenty_sessions_at_once_start_it_once(api: Api) -> None:
     assert len(api.started) == 1
     assert api.actions().count("gpu.start") == 1
     assert api.made > 1
+
+
+def test_the_edge_is_told_over_ssm_when_asked(api: Api) -> None:
+    answer = api.call("POST", "/v1/edge/refresh")
+    assert answer.status == 202, answer
+    assert [one["host"] for one in answer.json["upstreams"]] == [api.gpu_ip]
+    assert [one["instance_id"] for one in answer.json["commands"]] == [api.edge]
+    assert api.actions() == ["edge.refresh"]
+    api.state("stopped", api.edge)
+    assert api.call("POST", "/v1/edge/refresh").status == 409
+
+
+def test_the_edge_asleep_is_asked_for_less_and_gets_no_secret(api: Api) -> None:
+    answer = api.edge_report([])
+    assert answer["next_report_s"] == 60
+    assert (answer["ticket_keys"], answer["revoked"], answer["drain"]) == ([], [], None)
+    assert not api.status()["edge"]["upstream_ok"]
+    api.open()
+    assert api.edge_report([f"{api.gpu_ip}:9090"])["next_report_s"] == 5
+    assert api.status()["edge"]["upstream_ok"]
+    assert api.edge_report([{"host": api.gpu_ip, "port": 9090}])["upstreams"][0]["port"] == 9090
+
+
+def test_a_gpu_that_failed_says_why_and_what_to_do(api: Api) -> None:
+    api.awake()
+    api.gpu_report("failed", cause="the model file has another hash")
+    shown = api.status()
+    assert (shown["phase"], shown["reason"]) == ("failed", "the model file has another hash")
+    assert "restart" in shown["remedy"]
+
+
+def test_a_closed_session_is_gone_and_revoked(api: Api) -> None:
+    session = api.awake()
+    assert api.call("DELETE", f"/v1/sessions/{session['id']}", "speaker").status == 204
+    assert api.call("DELETE", f"/v1/sessions/{session['id']}", "speaker").status == 204
+    answer = api.call("GET", f"/v1/sessions/{session['id']}", "speaker")
+    assert answer.status == 410
+    assert answer.json["reason"] == "closed by speaker"
+    assert api.gpu_report()["revoked"] == [session["id"]]
+
+
+def test_untagged_machines_are_never_touched(api: Api) -> None:
+    stranger = run_instance(api.ec2, {}, "g4dn.xlarge")["InstanceId"]
+    api.awake()
+    api.call("POST", "/v1/gpu/stop", body={"force": True})
+    assert api.state() == "stopped"
+    assert api.state(instance_id=stranger) == "running"
+    assert api.state(instance_id=api.edge) == "running"

@@ -142,6 +142,27 @@ def test_a_wish_that_comes_while_the_lock_is_held_is_served_by_the_holder(world:
     assert sessions.look(world.context, SPEAKER, session["id"])["phase"] == "waking.boot"
 
 
+def test_a_holder_that_froze_past_its_lease_does_nothing_more(world: World) -> None:
+    """Frozen between its second look and its first write; meanwhile another pass does the work."""
+    plain = world.machines.describe
+    looks: list[int] = []
+
+    def describe() -> list[Machine]:
+        found = plain()
+        looks.append(1)
+        if len(looks) == 2:
+            world.clock.advance(LEASE_S + 1)
+            world.tick()
+            assert world.machines.starts == [GPU]
+        return found
+
+    world.machines.describe = describe  # type: ignore[method-assign]
+    world.open()
+    assert world.machines.starts == [GPU]
+    assert [one.data["action"] for one in world.store.partition("events")] == ["session.open", "gpu.start"]
+    assert load(world.store).lock_until <= world.clock()
+
+
 def test_twenty_at_once(world: World) -> None:
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(lambda _: world.open(), range(20)))
