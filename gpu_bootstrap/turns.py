@@ -18,6 +18,12 @@ class Turns:
         self._busy = False
         self._waiting: deque[threading.Event] = deque()
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        with self._lock:
+            return len(self._waiting)
+
     def __enter__(self) -> None:
         with self._lock:
             if not self._busy:
