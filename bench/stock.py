@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     # Its only use of torch on this path is to ask for CUDA; the launcher's stand-in answers that.
     from gpu_bootstrap import torch_stub
 
-    torch_stub.install()
+    torch_stub.install(lambda: 0, lambda: False)
     from whisper_live.server import TranscriptionServer
 
     TranscriptionServer().run(
