@@ -31,24 +31,26 @@ def decode_file(path: Path) -> Samples:
         with av.open(str(path)) as container:
             if not container.streams.audio:
                 raise UsageError(f"{path} holds no audio")
-            resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
+            # Channels are averaged here: FFmpeg's own mix to mono makes equal channels 3 dB louder, and clips.
+            resampler = av.AudioResampler(format="fltp", rate=RATE)
             parts = [
-                out.to_ndarray().reshape(-1)
+                out.to_ndarray().mean(axis=0)
                 for frame in container.decode(audio=0)
                 for out in resampler.resample(frame)
             ]
-            parts += [out.to_ndarray().reshape(-1) for out in resampler.resample(None)]
+            parts += [out.to_ndarray().mean(axis=0) for out in resampler.resample(None)]
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist") from None
     except PermissionError:
         raise UsageError(f"{path} may not be read by this user") from None
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UsageError(f"{path} is not an audio file that can be read ({_short(error)})") from None
-    samples = np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+    samples: Samples = np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
     if not len(samples):
         raise UsageError(f"{path} holds no audio")
     # Resampling can overshoot full scale by a little, and float files may hold anything; the host takes [-1, 1].
-    return np.clip(np.nan_to_num(samples), -1.0, 1.0).astype("<f4")
+    clipped: Samples = np.clip(np.nan_to_num(samples), -1.0, 1.0).astype("<f4")
+    return clipped
 
 
 class FileSource:
@@ -58,6 +60,12 @@ class FileSource:
         self._samples = samples
         self._pace = pace
         self._stopped = asyncio.Event()
+        self._handed = 0
+
+    @property
+    def withheld(self) -> int:
+        """Samples of the file that were not handed over."""
+        return len(self._samples) - self._handed
 
     def stop(self) -> None:
         self._stopped.set()
@@ -65,6 +73,7 @@ class FileSource:
     async def blocks(self) -> AsyncIterator[Samples]:
         """Yield blocks by an absolute schedule, so that no delay adds up."""
         if self._pace is None:
+            self._handed = len(self._samples)
             yield self._samples
             return
         loop = asyncio.get_running_loop()
@@ -76,11 +85,14 @@ class FileSource:
                 await asyncio.wait_for(self._stopped.wait(), max(0.0, due - loop.time()))
                 return
             except TimeoutError:
+                self._handed += len(block)
                 yield block
 
 
 class MicrophoneSource:
     """The default microphone, read from `arecord` (ALSA) or `parec` (PulseAudio, PipeWire)."""
+
+    withheld = 0
 
     def __init__(self) -> None:
         """UsageError when neither program is installed."""

@@ -78,7 +78,7 @@ class Report:
     wer: float | None = None
     reconnects: int = 0
     lost_seconds: float = 0.0
-    """Captured and never confirmed as processed."""
+    """Captured and never confirmed as processed; after a break also the rest of a file."""
     close_code: int | None = None
     problem: str | None = None
     """Why the stream ended early, in one sentence."""
@@ -99,6 +99,7 @@ class Stream:
         self._stack, self._source, self._wish, self._view, self._clock = stack, source, wish, view, clock
         self._backlog = Backlog()
         self._captured = False
+        self._stopped = False
         self._capture_error: CtlError | None = None
         self._fresh = asyncio.Event()
         self._transcript = Transcript()
@@ -108,6 +109,7 @@ class Stream:
 
     def stop(self) -> None:
         """End the capture; what was captured is still sent and its words are awaited."""
+        self._stopped = True
         self._source.stop()
 
     async def run(self) -> Report:
@@ -299,7 +301,10 @@ class Stream:
         report.segments = [segment.as_dict() for segment in transcript.finals]
         if transcript.partial is not None:  # never confirmed: in the segments, marked, and not in the text
             report.segments.append(transcript.partial.as_dict())
-        report.lost_seconds = round(max(0, self._backlog.end - self._confirmed) / RATE, 3)
+        lost = self._backlog.end - self._confirmed
+        if report.problem and not self._stopped:  # the rest of a file was meant to be heard too
+            lost += self._source.withheld
+        report.lost_seconds = round(max(0, lost) / RATE, 3)
 
 
 def _socket(stack: StackInfo, session: Session) -> connect:

@@ -69,6 +69,7 @@ function stream({ id, ws_url: url, ticket }) {
     let release = () => {};
     at("stop").onclick = () => {
       release();
+      release = () => {};
       at("stop").disabled = true;
       socket.send(new TextEncoder().encode("END_OF_AUDIO"));
     };

@@ -1,0 +1,147 @@
+"""The page in Chromium against a scripted server: what a person sees in each case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.pages import scripted_page
+from tests.browser.scripted import LINES, TICKET, TOKEN, Scripted
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.chromium
+OpenPage = Callable[..., Page]
+EVERYTHING = " ".join(text for _, _, text in LINES)
+
+
+def _started(page: Page, address: str) -> None:
+    page.goto(f"{address}#token={TOKEN}")
+    expect(page.get_by_test_id("phase")).to_have_text("The GPU is asleep")
+    page.get_by_test_id("start").click()
+
+
+def _words(page: Page) -> str:
+    return " ".join((page.get_by_test_id("transcript").text_content() or "").split())
+
+
+def test_from_asleep_to_the_last_word(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    with scripted_page(tmp_path, Scripted(held=True)) as (address, server):
+        _started(page, address)
+        assert "token" not in page.url, "the token must leave the address"
+        phase = page.get_by_test_id("phase")
+        expect(phase).to_have_text("Finding a machine")
+        server.waking.pop(0)
+        expect(phase).to_have_text("Starting the machine")
+        expect(page.locator("#elapsed")).to_have_text("0:02")
+        server.held = False
+        expect(phase).to_have_text("Listening")
+        expect(page.get_by_test_id("transcript")).to_contain_text(LINES[0][2])
+        expect(page.get_by_test_id("partial")).not_to_be_empty()
+        wait_until(lambda: server.seconds > LINES[2][0] + 0.5, 20, "the last sentence to begin")
+        page.get_by_test_id("stop").click()
+        expect(phase).to_have_text("Finished")
+        assert _words(page) == EVERYTHING
+        expect(page.get_by_test_id("partial")).to_be_empty()
+        wait_until(lambda: not server.session_open, 5, "the session to be deleted")
+    assert server.offered == [["bearer", TICKET]]
+    assert server.longest_frame <= 8000
+    assert server.ended
+    # Recording began at the click: the seconds of waking are in what the server got.
+    heard = np.frombuffer(bytes(server.audio), dtype="<f4")
+    assert float(np.abs(heard[: 2 * 16000]).max()) > 0.05
+
+
+def test_the_transcript_is_a_log_and_the_partial_is_outside(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    with scripted_page(tmp_path) as (address, _):
+        page.goto(address)
+        expect(page.get_by_test_id("transcript")).to_have_attribute("role", "log")
+        expect(page.get_by_test_id("transcript").get_by_test_id("partial")).to_have_count(0)
+
+
+def test_a_token_may_be_typed(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    with scripted_page(tmp_path) as (address, _):
+        page.goto(address)
+        expect(page.get_by_test_id("start")).to_be_disabled()
+        page.get_by_test_id("token").fill(TOKEN)
+        page.get_by_test_id("token").press("Enter")
+        expect(page.get_by_test_id("start")).to_be_enabled()
+        expect(page.get_by_test_id("token")).to_be_hidden()
+
+
+def test_a_wrong_token_is_said_and_asked_for_again(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    with scripted_page(tmp_path) as (address, _):
+        page.goto(f"{address}#token=wrong")
+        expect(page.get_by_role("alert")).to_have_text("The token is unknown or has expired.")
+        expect(page.get_by_test_id("token")).to_be_visible()
+
+
+def test_a_refused_ticket_is_one_sentence(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    with scripted_page(tmp_path, Scripted(refuse=[(4401, "it has expired")])) as (address, server):
+        _started(page, address)
+        expect(page.get_by_role("alert")).to_have_text("The session's ticket is not accepted: it has expired.")
+        expect(page.get_by_test_id("start")).to_be_visible()
+        wait_until(lambda: not server.session_open, 5, "the session to be deleted")
+
+
+def test_a_full_gpu_is_tried_again_before_audio_was_sent(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    with scripted_page(tmp_path, Scripted(refuse=[(1013, "full"), (1012, "restart")])) as (address, server):
+        _started(page, address)
+        expect(page.get_by_test_id("transcript")).to_contain_text(LINES[0][2])
+        assert len(server.offered) == 3
+        page.get_by_test_id("stop").click()
+        expect(page.get_by_test_id("phase")).to_have_text("Finished")
+
+
+def test_a_dropped_stream_says_what_was_not_confirmed(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    with scripted_page(tmp_path, Scripted(drop_after_s=2.8)) as (address, _):
+        _started(page, address)
+        expect(page.get_by_role("alert")).to_have_text("The connection was lost.", timeout=15_000)
+        expect(page.get_by_test_id("phase")).to_have_text("Ended early")
+        expect(page.locator("#detail")).to_contain_text("not confirmed")
+        expect(page.get_by_test_id("partial")).to_have_class("unconfirmed")
+        assert LINES[0][2] in _words(page)
+
+
+def test_stop_while_waking_ends_the_session(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    with scripted_page(tmp_path, Scripted(held=True)) as (address, server):
+        _started(page, address)
+        expect(page.get_by_test_id("phase")).to_have_text("Finding a machine")
+        page.get_by_test_id("stop").click()
+        expect(page.get_by_role("alert")).to_contain_text("Stopped before the GPU was awake")
+        wait_until(lambda: not server.session_open, 5, "the session to be deleted")
+        assert server.offered == []
+
+
+def test_words_are_text_and_never_markup(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    evil = "<img src=x onerror=alert(1)>"
+    with scripted_page(tmp_path, Scripted(lines=((0.0, 1.0, evil),))) as (address, _):
+        _started(page, address)
+        expect(page.get_by_test_id("transcript")).to_contain_text(evil)
+        assert page.locator("#transcript img").count() == 0
+        page.get_by_test_id("stop").click()
+        expect(page.get_by_test_id("phase")).to_have_text("Finished")
+
+
+def test_the_smallest_page_speaks_the_protocol(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    with scripted_page(tmp_path) as (address, server):
+        page.goto(f"{address}test-whisper.html#token={TOKEN}")
+        page.get_by_test_id("start").click()
+        expect(page.get_by_test_id("log")).to_contain_text(LINES[0][2], timeout=15_000)
+        page.get_by_test_id("stop").click()
+        expect(page.get_by_test_id("log")).to_contain_text("closed 1000")
+        expect(page.get_by_test_id("phase")).to_have_text("idle")
+        wait_until(lambda: not server.session_open, 5, "the session to be deleted")
