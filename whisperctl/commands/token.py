@@ -109,7 +109,7 @@ def opened_store(table: str | None, state_dir: Path) -> Iterator[DynamoStore]:
 
     from chalicelib.aws.clients import Clients
     from chalicelib.aws.store import DynamoStore
-    from chalicelib.errors import StoreConflict
+    from chalicelib.errors import StoreConflict, Unavailable
 
     name = table or os.environ.get("TABLE_NAME") or None
     try:
@@ -118,6 +118,8 @@ def opened_store(table: str | None, state_dir: Path) -> Iterator[DynamoStore]:
                 yield DynamoStore(Clients(), local_name)
         else:
             yield DynamoStore(Clients(), name)
+    except Unavailable as error:
+        raise NotReachable(str(error)) from None
     except ClientError as error:
         about = error.response.get("Error", {})
         raise CtlError(f"AWS refused: {about.get('Message') or about.get('Code')}") from None

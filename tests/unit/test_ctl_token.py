@@ -1,0 +1,76 @@
+"""`whisperctl token` on the table of a local stack, through the calls it would make on AWS."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from click.testing import CliRunner, Result
+from moto.server import ThreadedMotoServer
+
+from chalicelib.aws.store import table_definition
+from whisperctl.cli import cli
+from whisperctl.commands.token import LOCAL_REGION
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Iterator[Path]:
+    """A state directory whose stack.json names a running AWS stand-in that has the table."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    endpoint = "http://{}:{}".format(*server.get_host_and_port())
+    table = boto3.client(
+        "dynamodb",
+        endpoint_url=endpoint,
+        region_name=LOCAL_REGION,
+        aws_access_key_id="local",
+        aws_secret_access_key="local",  # noqa: S106 opens nothing but this server
+    )
+    table.create_table(**table_definition("local"))
+    about = {"edge_url": "https://localhost:1", "api_url": "http://127.0.0.1:1", "aws_endpoint": endpoint}
+    (tmp_path / "stack.json").write_text(json.dumps(about))
+    yield tmp_path
+    table.delete_table(TableName="local")
+    server.stop()
+
+
+def token(state_dir: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["token", *arguments, "--state-dir", str(state_dir)], env={"TABLE_NAME": ""})
+
+
+def test_a_token_is_added_listed_and_revoked(state_dir: Path) -> None:
+    before = dict(os.environ)
+    added = token(state_dir, "add", "speaker", "--minutes", "60", "--label", "Monday talk")
+    assert added.exit_code == 0, added.output
+    plain = added.stdout.strip()
+    assert plain.startswith("wle_")
+
+    listed = token(state_dir, "list", "--json")
+    assert plain not in listed.output, "the token itself is not known any more"
+    (entry,) = json.loads(listed.stdout)
+    assert (entry["role"], entry["label"], entry["state"]) == ("speaker", "Monday talk", "valid")
+    assert "Monday talk" in token(state_dir, "list").stdout
+
+    assert token(state_dir, "revoke", entry["id"]).exit_code == 0
+    assert json.loads(token(state_dir, "list", "--json").stdout)[0]["state"] == "revoked"
+    assert dict(os.environ) == before, "the environment is as it was"
+
+
+def test_mistakes_are_2(state_dir: Path, tmp_path: Path) -> None:
+    assert token(state_dir, "add", "king").exit_code == 2
+    unknown = token(state_dir, "revoke", "000000000000")
+    assert unknown.exit_code == 2
+    assert "token list" in unknown.stderr
+    assert token(tmp_path / "nowhere", "list").exit_code == 2
+
+
+def test_a_stand_in_that_is_gone_is_5(tmp_path: Path) -> None:
+    about = {"edge_url": "https://localhost:1", "api_url": "http://127.0.0.1:1", "aws_endpoint": "http://127.0.0.1:1"}
+    (tmp_path / "stack.json").write_text(json.dumps(about))
+    result = token(tmp_path, "list")
+    assert result.exit_code == 5
+    assert "cannot be reached" in result.stderr
