@@ -164,8 +164,6 @@ def whisperctl(*arguments: str, timeout: float = 90) -> subprocess.CompletedProc
 
 def issue_token(stack: Stack, role: str, minutes: int) -> str:
     """A token made as an operator makes one, on the command line."""
-    run = whisperctl(
-        "token", "add", "--role", role, "--minutes", str(minutes), "--json", "--state-dir", str(stack.state_dir)
-    )
+    run = whisperctl("token", "add", role, "--minutes", str(minutes), "--json", "--state-dir", str(stack.state_dir))
     assert run.returncode == 0, run.stderr
     return str(json.loads(run.stdout)["token"])

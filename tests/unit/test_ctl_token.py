@@ -7,35 +7,30 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 from click.testing import CliRunner, Result
-from moto.server import ThreadedMotoServer
 
 from chalicelib.aws.store import table_definition
+from tests.unit.local_cloud import Cloud
 from whisperctl.cli import cli
-from whisperctl.commands.token import LOCAL_REGION
 
 
 @pytest.fixture
-def state_dir(tmp_path: Path) -> Iterator[Path]:
-    """A state directory whose stack.json names a running AWS stand-in that has the table."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    endpoint = "http://{}:{}".format(*server.get_host_and_port())
-    table = boto3.client(
-        "dynamodb",
-        endpoint_url=endpoint,
-        region_name=LOCAL_REGION,
-        aws_access_key_id="local",
-        aws_secret_access_key="local",  # noqa: S106 opens nothing but this server
-    )
-    table.create_table(**table_definition("local"))
-    about = {"edge_url": "https://localhost:1", "api_url": "http://127.0.0.1:1", "aws_endpoint": endpoint}
+def cloud(tmp_path: Path) -> Iterator[Cloud]:
+    """The AWS stand-in with the table, and a stack.json that names it."""
+    cloud = Cloud(tmp_path)
+    cloud.client("dynamodb").create_table(**table_definition("local"))
+    about = {"edge_url": "https://localhost:1", "api_url": "http://127.0.0.1:1", "aws_endpoint": cloud.server.url}
     (tmp_path / "stack.json").write_text(json.dumps(about))
-    yield tmp_path
-    table.delete_table(TableName="local")
-    server.stop()
+    yield cloud
+    cloud.client("dynamodb").delete_table(TableName="local")
+    cloud.close()
+
+
+@pytest.fixture
+def state_dir(cloud: Cloud, tmp_path: Path) -> Path:  # noqa: ARG001 - the stand-in must run
+    """The state directory of that stand-in."""
+    return tmp_path
 
 
 def token(state_dir: Path, *arguments: str) -> Result:
@@ -60,6 +55,14 @@ def test_a_token_is_added_listed_and_revoked(state_dir: Path) -> None:
     assert dict(os.environ) == before, "the environment is as it was"
 
 
+def test_a_token_lives_by_the_clock_of_its_stack(cloud: Cloud, state_dir: Path) -> None:
+    cloud.advance(3600)
+    assert token(state_dir, "add", "viewer", "--minutes", "10").exit_code == 0
+    assert [entry["state"] for entry in json.loads(token(state_dir, "list", "--json").stdout)] == ["valid"]
+    cloud.advance(601)
+    assert [entry["state"] for entry in json.loads(token(state_dir, "list", "--json").stdout)] == ["expired"]
+
+
 def test_mistakes_are_2(state_dir: Path, tmp_path: Path) -> None:
     assert token(state_dir, "add", "king").exit_code == 2
     unknown = token(state_dir, "revoke", "000000000000")
@@ -73,4 +76,4 @@ def test_a_stand_in_that_is_gone_is_5(tmp_path: Path) -> None:
     (tmp_path / "stack.json").write_text(json.dumps(about))
     result = token(tmp_path, "list")
     assert result.exit_code == 5
-    assert "cannot be reached" in result.stderr
+    assert "does not answer" in result.stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
+import httpx
 
 from whisperctl.errors import CtlError, NotReachable, UsageError
 from whisperctl.output import errors_as_json, print_json
@@ -59,8 +60,8 @@ def add(
     """Make a token and print it; it is not stored and cannot be shown again."""
     from chalicelib.services.tokens import issue
 
-    with opened_store(table, state_dir) as store:
-        plain = issue(store, role, now=time.time(), minutes=minutes, label=label)
+    with opened_table(table, state_dir) as (store, now):
+        plain = issue(store, role, now=now, minutes=minutes, label=label)
     if as_json:
         print_json({"token": plain, "role": role, "label": label, "minutes": minutes})
     else:
@@ -74,8 +75,8 @@ def list_tokens(table: str | None, state_dir: Path, as_json: bool) -> None:
     """List tokens by id, role, label and state; the tokens themselves are not known."""
     from chalicelib.services.tokens import TOKENS
 
-    with opened_store(table, state_dir) as store:
-        found = [_described(record.data, time.time()) for record in store.partition(TOKENS)]
+    with opened_table(table, state_dir) as (store, now):
+        found = [_described(record.data, now) for record in store.partition(TOKENS)]
     found.sort(key=lambda entry: str(entry["created_at"]))
     if as_json:
         print_json(found)
@@ -93,8 +94,8 @@ def revoke(token_id: str, table: str | None, state_dir: Path, as_json: bool) -> 
     """Revoke the token with this id, as `token list` shows it."""
     from chalicelib.services.tokens import revoke as revoke_token
 
-    with opened_store(table, state_dir) as store:
-        if not revoke_token(store, token_id, now=time.time()):
+    with opened_table(table, state_dir) as (store, now):
+        if not revoke_token(store, token_id, now=now):
             raise UsageError(f"there is no token with the id {token_id}; `whisperctl token list` shows them")
     if as_json:
         print_json({"id": token_id, "revoked": True})
@@ -103,8 +104,8 @@ def revoke(token_id: str, table: str | None, state_dir: Path, as_json: bool) -> 
 
 
 @contextmanager
-def opened_store(table: str | None, state_dir: Path) -> Iterator[DynamoStore]:
-    """The stack's table; what AWS says against it becomes one sentence."""
+def opened_table(table: str | None, state_dir: Path) -> Iterator[tuple[DynamoStore, float]]:
+    """The stack's table and the time there (epoch seconds); what AWS says against it becomes one sentence."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     from chalicelib.aws.clients import Clients
@@ -114,10 +115,10 @@ def opened_store(table: str | None, state_dir: Path) -> Iterator[DynamoStore]:
     name = table or os.environ.get("TABLE_NAME") or None
     try:
         if name is None:
-            with _local_aws(state_dir) as local_name:
-                yield DynamoStore(Clients(), local_name)
+            with _local_aws(state_dir) as (local_name, now):
+                yield DynamoStore(Clients(), local_name), now
         else:
-            yield DynamoStore(Clients(), name)
+            yield DynamoStore(Clients(), name), time.time()
     except Unavailable as error:
         raise NotReachable(str(error)) from None
     except ClientError as error:
@@ -130,8 +131,11 @@ def opened_store(table: str | None, state_dir: Path) -> Iterator[DynamoStore]:
 
 
 @contextmanager
-def _local_aws(state_dir: Path) -> Iterator[str]:
-    """Point boto3 at the stand-in of a running local stack, and at nothing else, for as long as the block lasts."""
+def _local_aws(state_dir: Path) -> Iterator[tuple[str, float]]:
+    """Point boto3 at the stand-in of a running local stack, and at nothing else, for as long as the block lasts.
+
+    Yields the table's name and the stand-in's time, which may be ahead of this machine's.
+    """
     stack = read_stack(state_dir)
     assert stack is not None
     if not stack.aws_endpoint:
@@ -151,11 +155,20 @@ def _local_aws(state_dir: Path) -> Iterator[str]:
         del os.environ[name]
     os.environ.update(wanted)
     try:
-        yield stack.stack_name
+        yield stack.stack_name, _time_there(stack.aws_endpoint)
     finally:
         for name in wanted:
             os.environ.pop(name, None)
         os.environ.update(before)
+
+
+def _time_there(aws_endpoint: str) -> float:
+    """The stand-in's clock, epoch seconds."""
+    try:
+        said = httpx.get(f"{aws_endpoint}/_standin/clock", timeout=10).raise_for_status().json()["now"]
+    except httpx.HTTPError as error:
+        raise NotReachable(f"the local stack does not answer at {aws_endpoint}: {error}") from None
+    return datetime.fromisoformat(said).timestamp()
 
 
 def _described(data: Mapping[str, Any], now: float) -> dict[str, Any]:
