@@ -23,6 +23,8 @@ from gpu_bootstrap.frames import END_OF_AUDIO, check_frame
 
 TICK_S = 0.25
 """How soon a stream notices what the host has to tell it."""
+GOODBYE_S = 0.5
+"""How long a refused peer has to answer the close: it holds a thread here and a stream's place at the edge."""
 SILENT_S = 20.0
 """Seconds without a frame after which the peer is asked for a sign of life; it has as long to give one."""
 
@@ -38,13 +40,14 @@ class Orders(Protocol):
     """What the host wants of a stream, asked for again and again, so that no order is ever missed (host.Host)."""
 
     def notice(self) -> Drain | None: ...
-    def ending(self, sid: str) -> closing.Ending | None: ...
+    def ending(self, sid: str, until: float | None) -> closing.Ending | None: ...
 
 
 class Guard:
     """Handed to `TranscriptionServer.recv_audio` in place of the connection.
 
-    `handshake` is what the first `recv` gives: the checked first message. `heard` is called at each audio frame,
+    `handshake` is what the first `recv` gives: the checked first message. `until` is the end of the session in
+    epoch seconds, where a ticket says it. `heard` is called at each audio frame,
     `released` once, as soon as the stream needs no place any more.
     """
 
@@ -57,6 +60,7 @@ class Guard:
         handshake: str,
         audio_format: str,
         orders: Orders,
+        until: float | None = None,
         longest_s: float | None = None,
         heard: Callable[[], None] = lambda: None,
         released: Callable[[], None] = lambda: None,
@@ -68,6 +72,7 @@ class Guard:
         self._handshake: str | None = handshake
         self._audio_format = audio_format
         self._orders = orders
+        self._until = until
         self._heard = heard
         self._released = released
         self._lock = threading.Lock()
@@ -146,7 +151,7 @@ class Guard:
         if self._ending is None:
             if self._roll_over_at is not None and time.monotonic() >= self._roll_over_at:
                 self.end(closing.ROLLING_OVER)
-            elif (ordered := self._orders.ending(self.sid)) is not None:
+            elif (ordered := self._orders.ending(self.sid, self._until)) is not None:
                 self.end(ordered)
         return self._ending
 
@@ -194,6 +199,7 @@ class Keepalive:
 
 def refuse(connection: Connection, ending: closing.Ending, message: dict[str, object] | None = None) -> None:
     """Turn a connection away with a code and a reason, and a last message before it."""
+    connection.close_timeout = GOODBYE_S
     try:
         if message is not None:
             connection.send(json.dumps(message))

@@ -12,6 +12,7 @@ from gpu_bootstrap.decoder import Decoder
 from gpu_bootstrap.models import Device
 from gpu_bootstrap.registry import Registry
 from gpu_bootstrap.settings import Settings
+from gpu_bootstrap.tickets import LEEWAY_S
 
 HOPELESS_FAILURES = 3
 """Failed decodes in a row, whatever the stream, after which the host calls itself failed."""
@@ -61,12 +62,17 @@ class Host:
         drain = self._control().drain
         return closing.drained(drain.reason) if drain is not None else None
 
-    def ending(self, sid: str) -> closing.Ending | None:
-        """Why the live stream `sid` must end now; None while it may go on."""
+    def ending(self, sid: str, until: float | None) -> closing.Ending | None:
+        """Why the live stream `sid` must end now; None while it may go on.
+
+        `until` is the end of its session by the control plane's clock, so that a session ends on time even
+        when nobody can tell this host.
+        """
         if self._shutdown is not None:
             return closing.RESTARTING
         control = self._control()
-        if sid in control.revoked:
+        over = until is not None and self._clock() + control.ahead_s >= until + LEEWAY_S
+        if over or sid in control.revoked:
             return closing.SESSION_ENDED
         if control.drain is not None and self._clock() >= control.drain.closing_at:
             return closing.drained(control.drain.reason)

@@ -386,10 +386,17 @@ def authentication(settings: Settings) -> dict[str, str]:
         raise LinkError(f"the host key cannot be read: {error}") from None
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an error: followed, it would carry the host key to whoever it names, and obey the answer."""
+
+    def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
+        return None
+
+
 def _open(request: urllib.request.Request, timeout_s: float, tls: ssl.SSLContext | None = None) -> Any:
-    """urlopen; this machine's own addresses are never asked for through a proxy."""
+    """urlopen, without redirects; this machine's own addresses are never asked for through a proxy."""
     host = urllib.parse.urlsplit(request.full_url).hostname or ""
-    handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=tls)]
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=tls), _NoRedirect()]
     if host == "localhost" or host.startswith("127.") or host == "::1":
         handlers.append(urllib.request.ProxyHandler({}))
     return urllib.request.build_opener(*handlers).open(request, timeout=timeout_s)

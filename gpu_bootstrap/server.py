@@ -98,13 +98,13 @@ class EdgeServer(TranscriptionServer):  # type: ignore[misc]  # WhisperLive is u
         if refusal is not None:
             return self._refuse(connection, refusal)
         try:
-            sid = self._session_of(connection)
+            claims = self._session_of(connection)
         except TicketError as error:
             no_keys = isinstance(error, UnknownKeyError) and not self._control.current.ticket_keys
             return self._refuse(
                 connection, closing.NO_KEYS_YET if no_keys else closing.Ending(closing.TICKET, str(error))
             )
-        if sid is not None and sid in self._control.current.revoked:
+        if claims is not None and claims.sid in self._control.current.revoked:
             return self._refuse(connection, closing.SESSION_ENDED)
         try:
             first = connection.recv(timeout=self._settings.handshake_timeout_s)
@@ -113,10 +113,10 @@ class EdgeServer(TranscriptionServer):  # type: ignore[misc]  # WhisperLive is u
             return self._refuse(connection, closing.HANDSHAKE_LATE)
         except HandshakeError as error:
             return self._refuse(connection, closing.Ending(closing.PROTOCOL, str(error)))
-        return self._place(connection, sid or self._registry.name_anonymous(), wishes)
+        return self._place(connection, claims or tickets.Claims(self._registry.name_anonymous(), None), wishes)
 
-    def _session_of(self, connection: ServerConnection) -> str | None:
-        """The session of the connection's ticket; None where tickets are not required and none came."""
+    def _session_of(self, connection: ServerConnection) -> tickets.Claims | None:
+        """The claims of the connection's ticket; None where tickets are not required and none came."""
         ticket = ticket_of(connection.request)
         if ticket is None and not self._settings.require_ticket:
             return None
@@ -132,7 +132,7 @@ class EdgeServer(TranscriptionServer):  # type: ignore[misc]  # WhisperLive is u
                     raise
 
     def _place(
-        self, connection: ServerConnection, sid: str, wishes: handshake.Handshake
+        self, connection: ServerConnection, claims: tickets.Claims, wishes: handshake.Handshake
     ) -> tuple[Guard, Stream] | None:
         def heard() -> None:
             stream.last_audio = time.monotonic()
@@ -140,16 +140,17 @@ class EdgeServer(TranscriptionServer):  # type: ignore[misc]  # WhisperLive is u
         options = {"uid": wishes.uid, "audio_format": wishes.audio_format, "use_vad": wishes.use_vad}
         guard = Guard(
             connection,
-            sid=sid,
+            sid=claims.sid,
             uid=wishes.uid,
             handshake=json.dumps(options),
             audio_format=wishes.audio_format,
             orders=self._host,
+            until=claims.exp,
             longest_s=self._settings.max_connection_s,
             heard=heard,
             released=lambda: self._registry.release(stream),
         )
-        stream = Stream(sid, wishes.uid, guard.end, since=time.monotonic())
+        stream = Stream(claims.sid, wishes.uid, guard.end, since=time.monotonic())
         self._handshakes[guard] = wishes
         try:
             self._registry.admit(stream)
@@ -157,7 +158,9 @@ class EdgeServer(TranscriptionServer):  # type: ignore[misc]  # WhisperLive is u
             del self._handshakes[guard]
             wait = {"uid": wishes.uid, "status": "WAIT", "message": 1.0}
             return self._refuse(connection, closing.NO_PLACE, wait)
-        log.info("stream.open", sid=sid, model=wishes.model, language=wishes.language, warnings=len(wishes.warnings))
+        log.info(
+            "stream.open", sid=claims.sid, model=wishes.model, language=wishes.language, warnings=len(wishes.warnings)
+        )
         return guard, stream
 
     @staticmethod

@@ -6,6 +6,7 @@ The control plane signs it; this host knows the keys from the control file and s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import jwt
 
@@ -16,8 +17,15 @@ LEEWAY_S = 10.0
 MAX_SID = 200
 
 
-def verify(ticket: str | None, keys: Mapping[str, str], now: float) -> str:
-    """The session id (`sid`) of a valid ticket.
+class Claims(NamedTuple):
+    """What a ticket says: the session, and its end in epoch seconds of the control plane's clock (None: no end)."""
+
+    sid: str
+    exp: float | None
+
+
+def verify(ticket: str | None, keys: Mapping[str, str], now: float) -> Claims:
+    """The claims of a valid ticket.
 
     `keys` maps kid to secret, `now` is the control plane's time in epoch seconds. Raises TicketError with a
     sentence fit for a close reason, UnknownKeyError when the key may only not have arrived yet.
@@ -45,4 +53,4 @@ def verify(ticket: str | None, keys: Mapping[str, str], now: float) -> str:
         raise TicketError("the ticket is not valid: its sid is no session")
     if now > exp + LEEWAY_S:
         raise TicketError("the ticket has expired; ask for a session anew")
-    return sid
+    return Claims(sid, float(exp))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 
 import jwt
 import pytest
 
+from gpu_bootstrap.closing import SESSION_ENDED
+from gpu_bootstrap.tickets import LEEWAY_S
 from tests.bootstrap.launcher import KID, SECRET, Client, Launcher, reference, speech, ticket, words
 from tests.waiting import wait_until
 
@@ -66,6 +69,28 @@ def test_a_ticket_that_does_not_open(launcher: Launcher, name: str) -> None:
         code, reason = client.until_closed()
     assert code == 4401
     assert sentence in reason
+
+
+def test_a_stream_ends_with_its_session_even_if_nobody_can_tell_the_host(launcher: Launcher) -> None:
+    with launcher.connect("s1", bearer=ticket("s1", expires_in=3 - LEEWAY_S)) as client:
+        client.until("SERVER_READY")
+        client.send(speech("short"))
+        code, reason = client.until_closed()
+    assert (code, reason) == (4410, SESSION_ENDED.reason)
+    assert words(client.text) == reference("short"), "what was said before is kept"
+
+
+def test_a_refused_peer_that_never_answers_is_let_go(launcher: Launcher) -> None:
+    """Six such sockets would otherwise hold all the places that the edge counts."""
+    with socket.create_connection(("127.0.0.1", launcher.port), timeout=10) as peer:
+        peer.sendall(
+            b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        began = time.monotonic()
+        while peer.recv(4096):
+            pass
+        assert time.monotonic() - began < 3
 
 
 def test_a_ticket_whose_key_never_comes(launcher: Launcher) -> None:

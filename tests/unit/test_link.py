@@ -204,11 +204,14 @@ class Server:
         self.reports: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         self.answer: bytes = b'{"next_report_s": 0.1, "revoked": ["s9"]}'
         self.status = 200
+        self.location: str | None = None
+        self.looks: list[str] = []
         self.health: dict[str, Any] | None = READY
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                owner.looks.append(self.path)
                 self._reply(200 if owner.health else 500, json.dumps(owner.health).encode())
 
             def do_POST(self) -> None:
@@ -218,6 +221,8 @@ class Server:
 
             def _reply(self, status: int, payload: bytes) -> None:
                 self.send_response(status)
+                if owner.location is not None and status != 200:
+                    self.send_header("Location", owner.location)
                 self.send_header("Content-Length", str(len(payload)))
                 self.end_headers()
                 self.wfile.write(payload)
@@ -303,6 +308,15 @@ def test_a_bad_answer_changes_nothing_and_is_said_once(
 
     wait_until(well, 10, "the next good answer")
     assert "link.well" in capsys.readouterr().err
+
+
+def test_a_redirect_is_not_followed(server: Server, gpu: link.Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    """The host key would go with it, and whoever answered there would be obeyed."""
+    server.status, server.location = 302, f"{server.url}/elsewhere"
+    link.Link(gpu, link.Gpu(gpu), "boot-1").once()
+    assert "302" in capsys.readouterr().err
+    assert server.looks == ["/health"], "nobody asked for the other address"
+    assert not control_of(gpu).exists()
 
 
 def test_nobody_there_is_no_end(gpu: link.Settings, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
