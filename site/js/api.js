@@ -32,11 +32,17 @@ export class Api {
   #base;
   #token;
   #fetch;
+  #onUnauthorized;
 
-  /** @param {string} token @param {{base?: string, fetch?: typeof fetch}} [parts] */
-  constructor(token, { base = "/api", fetch: doFetch } = {}) {
+  /**
+   * @param {string} token
+   * @param {{base?: string, fetch?: typeof fetch, onUnauthorized?: (error: ApiError) => void}} [parts]
+   *   `onUnauthorized`: called with each 401, which is thrown as well
+   */
+  constructor(token, { base = "/api", fetch: doFetch, onUnauthorized = () => {} } = {}) {
     this.#base = base;
     this.#token = token;
+    this.#onUnauthorized = onUnauthorized;
     this.#fetch = doFetch ?? ((...call) => fetch(...call));
   }
 
@@ -86,7 +92,11 @@ export class Api {
     } catch {
       if (answer.ok) throw new ApiError("The service answered with something that is not JSON.", answer.status);
     }
-    if (!answer.ok) throw new ApiError(problemSentence(answer.status, content), answer.status);
+    if (!answer.ok) {
+      const error = new ApiError(problemSentence(answer.status, content), answer.status);
+      if (answer.status === 401) this.#onUnauthorized(error);
+      throw error;
+    }
     return content;
   }
 }

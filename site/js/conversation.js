@@ -15,9 +15,11 @@ const POLL_FAILURES = 5;
 
 /**
  * What a listener sees. `stage`: "waking" until the server takes audio, then "live", "finishing"
- * after stop, and "finished" or "failed" at the end.
- * @typedef {{stage: string, phase: string, usual: number | null, notice: string, error: string,
- *   lostSeconds: number, unconfirmed: boolean}} Progress
+ * after stop, and "finished", "discarded" or "failed" at the end. `taken`: the server takes audio;
+ * until then a conversation that finishes can still be discarded. `lostSeconds`: recorded, and known
+ * never to become words.
+ * @typedef {{stage: string, phase: string, taken: boolean, usual: number | null, notice: string,
+ *   error: string, lostSeconds: number, unconfirmed: boolean}} Progress
  */
 
 export class Conversation {
@@ -26,6 +28,7 @@ export class Conversation {
   progress = {
     stage: "waking",
     phase: "asleep",
+    taken: false,
     usual: null,
     notice: "",
     error: "",
@@ -43,9 +46,12 @@ export class Conversation {
   #session = null;
   #socket = null;
   #stopped = false;
+  /** The last block was handed over. */
+  #captured = false;
+  #discarded = false;
   #confirmed = 0;
   #endHeartbeats = () => {};
-  #whenStopped;
+  #whenDiscarded;
   #wake = () => {};
 
   /**
@@ -59,7 +65,7 @@ export class Conversation {
     this.#listener = listener;
     this.#openSocket = openSocket ?? ((parts) => new StreamSocket(parts));
     this.#pause = pause ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));
-    this.#whenStopped = new Promise((resolve) => (this.#wake = resolve));
+    this.#whenDiscarded = new Promise((resolve) => (this.#wake = resolve));
   }
 
   /** Seconds recorded so far. */
@@ -74,19 +80,26 @@ export class Conversation {
       await this.#reserved();
       await this.#connect();
     } catch (error) {
-      if (!this.#stopped || this.progress.error === "") this.#change({ error: error.message });
+      if (!this.#discarded) this.#change({ error: error.message });
     } finally {
       await this.#end();
     }
   }
 
-  /** Stop recording. What was said is still written; before the GPU is awake this gives up. */
+  /** Stop recording. What was said is still written, even when the GPU has yet to wake for it. */
   async stop() {
     if (this.#stopped) return;
     this.#stopped = true;
-    if (this.progress.stage === "live") this.#change({ stage: "finishing" });
-    await this.#capture?.stop();
-    this.#socket?.finish();
+    this.#change({ stage: "finishing" });
+    await this.#endCapture();
+    if (!this.#backlog.end) this.discard();
+  }
+
+  /** After stop, and before the server takes audio: give up what was said. */
+  discard() {
+    if (this.progress.stage !== "finishing" || this.progress.taken) return;
+    this.#discarded = true;
+    this.#socket?.close();
     this.#wake();
   }
 
@@ -100,17 +113,12 @@ export class Conversation {
   /** Microphone and GPU at the same time: permission takes a moment, waking takes longer. */
   async #begin() {
     const [capture, session] = await Promise.allSettled([
-      this.#openCapture(
-        (samples) => this.#captured(samples),
-        () => this.#microphoneGone(),
-      ),
+      this.#record(),
       this.#api.openSession({ task: "transcribe" }, crypto.randomUUID()),
     ]);
-    if (capture.status === "fulfilled") this.#capture = capture.value;
     if (session.status === "fulfilled") this.#session = session.value;
     if (capture.status === "rejected") throw capture.reason;
     if (session.status === "rejected") throw session.reason;
-    if (this.#stopped) await this.#capture.stop();
     const { id } = this.#session;
     this.#endHeartbeats = heartbeats(
       () => this.#api.heartbeat(id, { lost_seconds: this.progress.lostSeconds }),
@@ -118,12 +126,28 @@ export class Conversation {
     );
   }
 
+  async #record() {
+    this.#capture = await this.#openCapture(
+      (samples) => this.#keep(samples),
+      () => this.#microphoneGone(),
+    );
+    if (this.#stopped) await this.#endCapture();
+  }
+
+  /** The last block comes before the server is told that it was the last. */
+  async #endCapture() {
+    if (!this.#capture) return;
+    await this.#capture.stop();
+    this.#captured = true;
+    this.#socket?.finish();
+  }
+
   #microphoneGone() {
     this.#change({ notice: "The microphone went away; what was said until then is kept." });
     this.stop();
   }
 
-  #captured(samples) {
+  #keep(samples) {
     this.#backlog.append(samples);
     this.#listener.heard(samples);
     this.#socket?.pump();
@@ -134,9 +158,7 @@ export class Conversation {
     let failures = 0;
     while (!isReserved(this.#session)) {
       this.#showSession();
-      const wait = this.#pause((this.#session.poll_after_seconds || 2) * 1000);
-      await Promise.race([wait, this.#whenStopped]);
-      if (this.#stopped) throw new ApiError("Stopped before the GPU was awake; nothing was transcribed.", 0);
+      await this.#patience((this.#session.poll_after_seconds || 2) * 1000);
       try {
         this.#session = await this.#api.session(this.#session.id);
         failures = 0;
@@ -148,6 +170,12 @@ export class Conversation {
       }
     }
     this.#showSession();
+  }
+
+  /** A pause that discarding ends, and with it the conversation. */
+  async #patience(milliseconds) {
+    if (!this.#discarded) await Promise.race([this.#pause(milliseconds), this.#whenDiscarded]);
+    if (this.#discarded) throw new Discarded();
   }
 
   #showSession() {
@@ -164,47 +192,41 @@ export class Conversation {
   async #connect() {
     const until = Date.now() + CONNECT_PATIENCE;
     for (let pause = 200; ; pause = Math.min(2000, pause * 2)) {
-      const { closing, began } = await this.#carry();
+      if (this.#discarded) throw new Discarded();
+      const closing = await this.#carry();
       if (closing.complete) return;
-      if (began) {
-        const lost = Math.max(0, this.#backlog.end - this.#confirmed) / RATE;
-        this.#change({ lostSeconds: lost, unconfirmed: true });
-        throw new ApiError(closing.sentence, 0);
-      }
-      if (closing.final || Date.now() > until) throw new ApiError(closing.sentence, 0);
-      await this.#pause(pause);
+      if (this.#discarded) throw new Discarded();
+      if (this.progress.taken) this.#change({ unconfirmed: true });
+      if (this.progress.taken || closing.final || Date.now() > until) throw new ApiError(closing.sentence, 0);
+      await this.#patience(pause);
     }
   }
 
-  /** One connection; resolves when it is closed. `began`: the server had taken audio. */
+  /** One connection; resolves when it is closed. */
   #carry() {
     const protocol = new StreamProtocol({ uid: this.#session.id, offset: this.#confirmed });
-    let began = false;
     return new Promise((resolve) => {
       const socket = this.#openSocket({
         url: this.#session.ws_url,
         ticket: this.#session.ticket,
         protocol,
         backlog: this.#backlog,
-        onEvent: (event) => {
-          began ||= event.type === "ready";
-          this.#hear(event, protocol);
-        },
+        onEvent: (event) => this.#hear(event, protocol),
         onClosed: (closing) => {
           this.#socket = null;
           this.#confirmed = protocol.confirmed;
-          resolve({ closing, began });
+          resolve(closing);
         },
       });
       this.#socket = socket;
-      if (this.#stopped) socket.finish();
+      if (this.#captured) socket.finish();
     });
   }
 
   #hear(event, protocol) {
     switch (event.type) {
       case "ready":
-        this.#change({ stage: this.#stopped ? "finishing" : "live", phase: "ready", notice: "" });
+        this.#change({ stage: this.#stopped ? "finishing" : "live", phase: "ready", taken: true, notice: "" });
         break;
       case "segments":
         this.#listener.words(this.transcript.update(event.segments, event.offset));
@@ -227,6 +249,7 @@ export class Conversation {
     this.#endHeartbeats();
     this.#stopped = true;
     await this.#capture?.stop();
+    this.#change({ lostSeconds: Math.max(0, this.#backlog.end - this.#confirmed) / RATE });
     const session = this.#session;
     this.#session = null;
     if (session) {
@@ -237,7 +260,12 @@ export class Conversation {
         if (error.status !== 404 && error.status !== 410) this.#change({ notice: error.message });
       }
     }
-    this.#change({ stage: this.progress.error ? "failed" : "finished" });
+    this.#change({ stage: this.#outcome() });
+  }
+
+  #outcome() {
+    if (this.progress.error) return "failed";
+    return this.#discarded && this.#backlog.end ? "discarded" : "finished";
   }
 
   #change(changes) {
@@ -245,6 +273,9 @@ export class Conversation {
     this.#listener.changed();
   }
 }
+
+/** Whoever spoke gave it up; no failure. */
+class Discarded extends Error {}
 
 function isReserved(session) {
   return session.phase === "ready" && session.place === "reserved" && Boolean(session.ticket);

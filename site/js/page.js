@@ -9,6 +9,8 @@ import { clockWords, estimateWords, idleWords, stageWords } from "./words.js";
 const TOKEN = "whisperlive-token";
 const STEPS = ["waking.capacity", "waking.boot", "waking.service", "ready"];
 const RUNNING = ["waking", "live", "finishing"];
+/** Milliseconds between two looks at the GPU while nobody speaks. */
+const LOOK_EVERY = 15_000;
 
 const at = (id) => document.getElementById(id);
 const show = (id, visible) => (at(id).hidden = !visible);
@@ -46,21 +48,34 @@ function forgetToken() {
   page.token = "";
 }
 
-/** Look at the GPU once; a look is no activity and keeps nothing awake. */
-async function look() {
-  if (!page.token || page.conversation) return;
-  try {
-    page.idlePhase = (await new Api(page.token).status()).phase ?? "";
-    page.error = "";
-  } catch (error) {
-    refused(error);
-  }
-  render();
+/** The API with the page's token; one that is not accepted any more is forgotten, whatever was asked. */
+function api() {
+  const { token } = page;
+  return new Api(token, {
+    onUnauthorized: (error) => {
+      if (token !== page.token) return;
+      forgetToken();
+      page.error = error.message;
+      render();
+    },
+  });
 }
 
-function refused(error) {
-  page.error = error.message;
-  if (error.status === 401) forgetToken();
+/** Look at the GPU once, while the page is seen; a look is no activity and keeps nothing awake. */
+async function look() {
+  if (!page.token || page.conversation || document.visibilityState !== "visible") return;
+  const { token } = page;
+  let phase = "";
+  let problem = "";
+  try {
+    phase = (await api().status()).phase ?? "";
+  } catch (error) {
+    problem = error.message;
+  }
+  if (page.conversation || token !== page.token) return;
+  page.idlePhase = phase;
+  page.error = problem;
+  render();
 }
 
 async function start() {
@@ -68,7 +83,7 @@ async function start() {
   clearPaper();
   Object.assign(page, { error: "", startedAt: seconds(), liveAt: 0, endedAt: 0, lastFinal: null });
   const conversation = new Conversation({
-    api: new Api(page.token),
+    api: api(),
     openCapture,
     listener: { changed, words, heard },
   });
@@ -135,6 +150,7 @@ function render() {
   show("stop", running);
   at("start").disabled = !page.token;
   at("stop").disabled = stage === "finishing";
+  show("discard", stage === "finishing" && !progress.taken);
   show("copy", Boolean(page.lastFinal) && !running);
   write("phase", phaseWords(progress));
   write("elapsed", progress ? clockWords(elapsed(stage)) : "");
@@ -160,7 +176,7 @@ function detailWords(progress, stage) {
     if (!page.token) return "Open the link you were given, or paste the token above.";
     return page.idlePhase === "ready" ? "Start and speak." : "Start wakes it; you can speak right away.";
   }
-  if (progress.notice) return progress.notice;
+  if (progress.notice && isRunning()) return progress.notice;
   switch (stage) {
     case "waking":
       return progress.usual === null
@@ -169,18 +185,26 @@ function detailWords(progress, stage) {
     case "live":
       return `${progress.lostSeconds.toFixed(1)} s lost`;
     case "finishing":
-      return "You can stop speaking.";
+      return progress.taken ? "Recording has ended." : keptWords(progress);
     case "finished":
       return `Every word is final, ${progress.lostSeconds.toFixed(1)} s lost.`;
     default:
-      return progress.unconfirmed
-        ? `${progress.lostSeconds.toFixed(1)} s were not confirmed; underlined words may be wrong.`
-        : "";
+      return lostWords(progress);
   }
 }
 
+function keptWords({ usual }) {
+  const when = usual === null ? "" : `; waking usually takes ${estimateWords(usual)}`;
+  return `Your words are kept and will be written${when}. Leave this page open.`;
+}
+
+function lostWords({ unconfirmed, lostSeconds }) {
+  if (unconfirmed) return `${lostSeconds.toFixed(1)} s were not confirmed; underlined words may be wrong.`;
+  return lostSeconds > 0 ? `${lostSeconds.toFixed(1)} s were not transcribed.` : "";
+}
+
 function renderSteps(progress, stage) {
-  show("steps", stage === "waking");
+  show("steps", stage === "waking" || (stage === "finishing" && !progress.taken));
   const now = STEPS.indexOf(progress?.phase ?? "");
   for (const [index, item] of [...at("steps").children].entries()) {
     item.className = index < now ? "done" : index === now ? "now" : "";
@@ -199,6 +223,7 @@ async function copy() {
 
 at("start").addEventListener("click", start);
 at("stop").addEventListener("click", () => page.conversation?.stop());
+at("discard").addEventListener("click", () => page.conversation?.discard());
 at("copy").addEventListener("click", copy);
 at("access").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -207,7 +232,7 @@ at("access").addEventListener("submit", (event) => {
   sessionStorage.setItem(TOKEN, given);
   at("token").value = "";
   page.error = "";
-  if (!isRunning()) page.conversation = null;
+  if (!isRunning() && !page.lastFinal) page.conversation = null; // words stay to be read and copied
   takeToken();
   render();
   look();
@@ -218,7 +243,8 @@ addEventListener("hashchange", () => {
   look();
 });
 addEventListener("pagehide", () => isRunning() && page.conversation.abandon());
-document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && look());
+document.addEventListener("visibilitychange", look);
+setInterval(look, LOOK_EVERY);
 
 takeToken();
 render();

@@ -205,8 +205,7 @@ export class StreamSocket {
   pump() {
     const { state } = this.#protocol;
     if (state === "ending" && this.#now() - this.#heardAt > FLUSH_PATIENCE) {
-      this.#socket.close();
-      this.#leave(1000, "");
+      this.close();
     }
     while (this.#socket.bufferedAmount < SOCKET_BUFFER) {
       const frame = this.#protocol.frame(this.#backlog, this.#now());
@@ -224,6 +223,12 @@ export class StreamSocket {
   finish() {
     this.#captured = true;
     this.pump();
+  }
+
+  /** Leave at once, whatever is still to be said. */
+  close() {
+    this.#socket.close();
+    this.#leave(1000, "");
   }
 
   #hear(data) {

@@ -16,11 +16,20 @@ const STAGES = new Map([
   ["live", "Listening"],
   ["finishing", "Finishing the last words"],
   ["finished", "Finished"],
+  ["discarded", "Discarded"],
   ["failed", "Ended early"],
 ]);
 
+/** Finishing while the server does not take audio yet, by phase. */
+const STILL = new Map([
+  ["ready", "Finishing: connecting"],
+  ["waiting", "Finishing: waiting for a free place"],
+  ["failed", "Finishing: the GPU cannot start"],
+]);
+
 /** What to show while a conversation runs. */
-export function stageWords({ stage, phase }) {
+export function stageWords({ stage, phase, taken }) {
+  if (stage === "finishing" && !taken) return STILL.get(phase) ?? "Finishing: the GPU is still waking";
   return STAGES.get(stage) ?? PHASES.get(phase) ?? "Waking the GPU";
 }
 

@@ -49,7 +49,13 @@ class Scripted:
     """Tear the connection once so much audio came."""
     end: bool = True
     """False: close 1000 after END_OF_AUDIO without flushing, as stock WhisperLive does."""
+    mute: bool = False
+    """True: no word before END_OF_AUDIO, then all."""
+    silent: bool = False
+    """True: END_OF_AUDIO is not answered, and the stream stays open."""
     idle_phase: str = "asleep"
+    token: str = TOKEN
+    """What opens it; another one plays a token that has been revoked."""
 
     ws_url: str = ""
     http_url: str = ""
@@ -60,6 +66,8 @@ class Scripted:
     audio: bytearray = field(default_factory=bytearray)
     longest_frame: int = 0
     ended: bool = False
+    said: int = 0
+    """Completed segments told so far."""
     session_open: bool = False
 
     def session(self) -> dict[str, Any]:
@@ -96,7 +104,7 @@ class Scripted:
     def answer(self, method: str, path: str, authorization: str, body: Any) -> tuple[int, Any]:
         """The API: status and JSON body of one call."""
         self.requests.append((method, path, body))
-        if authorization != f"Bearer {TOKEN}":
+        if authorization != f"Bearer {self.token}":
             return 401, {"type": "about:blank", "title": "Unauthorized", "status": 401,
                          "detail": "The token is unknown or has expired."}  # fmt: skip
         match method, path:
@@ -140,6 +148,8 @@ class Scripted:
             assert isinstance(message, bytes), "audio is binary"
             if message == b"END_OF_AUDIO":
                 self.ended = True
+                if self.silent:
+                    continue
                 if self.end:
                     self._say(socket, uid, flush=True)
                     socket.send(json.dumps({"uid": uid, "status": "END"}))
@@ -147,7 +157,8 @@ class Scripted:
                 return
             self.longest_frame = max(self.longest_frame, len(message) // 4)
             self.audio += message
-            self._say(socket, uid, flush=False)
+            if not self.mute:
+                self._say(socket, uid, flush=False)
             if self.drop_after_s is not None and self.seconds > self.drop_after_s:
                 socket.socket.close()
                 return
@@ -157,7 +168,7 @@ class Scripted:
         return len(self.audio) / 4 / RATE
 
     def _say(self, socket: ServerConnection, uid: str, *, flush: bool) -> None:
-        segments = []
+        segments: list[dict[str, Any]] = []
         for start, end, text in self.lines:
             if end <= self.seconds or (flush and start < self.seconds):
                 segments.append(_segment(start, end, text, completed=True))
@@ -165,8 +176,15 @@ class Scripted:
                 words = text.split()
                 shown = max(1, round(len(words) * (self.seconds - start) / (end - start)))
                 segments.append(_segment(start, self.seconds, " ".join(words[:shown]), completed=False))
-        if segments:
-            socket.send(json.dumps({"uid": uid, "segments": segments[-11:]}))
+        completed = [segment for segment in segments if segment["completed"]]
+        open_ones = segments[len(completed) :]
+        # As the host does: at most ten completed ones a message, and each of them at least once.
+        for at in range(self.said, max(len(completed), self.said + 1), 10):
+            told = completed[: at + 10]
+            last = len(told) == len(completed)
+            if told or open_ones:
+                socket.send(json.dumps({"uid": uid, "segments": told[-10:] + (open_ones if last else [])}))
+        self.said = len(completed)
         if self.progress:
             socket.send(json.dumps({"uid": uid, "status": "PROGRESS", "processed_until": self.seconds}))
 

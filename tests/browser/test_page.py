@@ -113,15 +113,101 @@ def test_a_dropped_stream_says_what_was_not_confirmed(open_page: OpenPage, tmp_p
         assert LINES[0][2] in _words(page)
 
 
-def test_stop_while_waking_ends_the_session(open_page: OpenPage, tmp_path: Path) -> None:
+def test_what_was_said_before_stop_is_written_when_the_gpu_is_awake(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    with scripted_page(tmp_path, Scripted(held=True)) as (address, server):
+        _started(page, address)
+        expect(page.locator("#elapsed")).to_have_text("0:04")
+        page.get_by_test_id("stop").click()
+        phase = page.get_by_test_id("phase")
+        expect(phase).to_have_text("Finishing: the GPU is still waking")
+        expect(page.locator("#detail")).to_contain_text("Your words are kept and will be written")
+        recorded = page.locator("#elapsed").text_content()
+        polls = server.count("GET", "/v1/sessions/s-1")
+        wait_until(lambda: server.count("GET", "/v1/sessions/s-1") > polls + 10, 10, "more polls")
+        assert server.session_open
+        assert server.offered == []
+        server.held = False
+        expect(phase).to_have_text("Finished")
+        expect(page.get_by_test_id("discard")).to_be_hidden()
+        expect(page.locator("#detail")).to_have_text("Every word is final, 0.0 s lost.")
+        expect(page.locator("#elapsed")).to_have_text(recorded or "")
+        assert _words(page) == " ".join(text for start, _, text in LINES if start < server.seconds)
+        assert LINES[1][2] in _words(page)
+        wait_until(lambda: not server.session_open, 5, "the session to be deleted")
+    assert server.ended
+    heard = np.frombuffer(bytes(server.audio), dtype="<f4")
+    assert float(np.abs(heard).max()) > 0.05
+    assert server.seconds < 6, "nothing is recorded after Stop"
+
+
+def test_discard_says_how_much_was_not_transcribed(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page()
     with scripted_page(tmp_path, Scripted(held=True)) as (address, server):
         _started(page, address)
         expect(page.get_by_test_id("phase")).to_have_text("Finding a machine")
-        page.get_by_test_id("stop").click()
-        expect(page.get_by_role("alert")).to_contain_text("Stopped before the GPU was awake")
+        expect(page.get_by_test_id("discard")).to_be_hidden()
+        expect(page.locator("#elapsed")).to_have_text("0:03")
+        page.get_by_test_id("stop").dblclick()  # a second click on Stop discards nothing
+        expect(page.get_by_test_id("phase")).to_have_text("Finishing: the GPU is still waking")
+        page.get_by_role("button", name="Discard").click()
+        expect(page.get_by_test_id("phase")).to_have_text("Discarded")
+        said = page.locator("#detail").text_content() or ""
+        assert said.endswith(" s were not transcribed.")
+        assert 2.0 < float(said.split()[0]) < 5.0
+        expect(page.get_by_role("alert")).to_be_hidden()
+        expect(page.get_by_test_id("start")).to_be_enabled()
         wait_until(lambda: not server.session_open, 5, "the session to be deleted")
         assert server.offered == []
+
+
+def test_a_token_revoked_while_the_page_is_open_is_asked_for_anew(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    with scripted_page(tmp_path, Scripted(held=True)) as (address, server):
+        _started(page, address)
+        expect(page.get_by_test_id("phase")).to_have_text("Finding a machine")
+        server.token = "another"  # noqa: S105 opens nothing but this server
+        expect(page.get_by_role("alert")).to_have_text("The token is unknown or has expired.")
+        expect(page.get_by_test_id("token")).to_be_visible()
+        expect(page.get_by_test_id("start")).to_be_disabled()
+        expect(page.locator("#detail")).to_contain_text("s were not transcribed.")
+        page.reload()
+        expect(page.get_by_test_id("token")).to_be_visible()  # forgotten for good
+        page.get_by_test_id("token").fill("another")
+        page.get_by_test_id("token").press("Enter")
+        expect(page.get_by_test_id("start")).to_be_enabled()
+        expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_a_token_revoked_after_the_last_word_leaves_the_words(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    with scripted_page(tmp_path) as (address, server):
+        _started(page, address)
+        expect(page.get_by_test_id("transcript")).to_contain_text(LINES[0][2])
+        server.token = "another"  # noqa: S105 opens nothing but this server
+        page.get_by_test_id("stop").click()  # closing the session is what is refused
+        expect(page.get_by_test_id("token")).to_be_visible()
+        page.get_by_test_id("token").fill("another")
+        page.get_by_test_id("token").press("Enter")
+        expect(page.get_by_test_id("token")).to_be_hidden()
+        expect(page.get_by_test_id("transcript")).to_be_visible()
+        expect(page.get_by_test_id("start")).to_be_enabled()
+
+
+def test_an_idle_page_looks_again_while_it_is_seen(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    with scripted_page(tmp_path, Scripted(idle_phase="ready")) as (address, server):
+        page.clock.install()
+        page.goto(f"{address}#token={TOKEN}")
+        phase = page.get_by_test_id("phase")
+        expect(phase).to_have_text("The GPU is awake")
+        server.idle_phase = "asleep"
+        page.clock.fast_forward(15_000)
+        expect(phase).to_have_text("The GPU is asleep")
+        server.idle_phase = "waking.boot"
+        page.clock.fast_forward(15_000)
+        expect(phase).to_have_text("The GPU is waking")
+        assert {call[:2] for call in server.requests} == {("GET", "/v1/status")}, "looking wakes nothing"
 
 
 def test_words_are_text_and_never_markup(open_page: OpenPage, tmp_path: Path) -> None:

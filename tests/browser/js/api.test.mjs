@@ -77,3 +77,11 @@ test("heartbeats go on after one that failed, and end", async (context) => {
   context.mock.timers.tick(90_000);
   assert.equal(beats, 2);
 });
+
+test("each 401 is told apart, and thrown as well", async () => {
+  const seen = [];
+  const onUnauthorized = (error) => seen.push(error.message);
+  await assert.rejects(new Api("t", { ...fakeFetch(401, { detail: "it was revoked" }), onUnauthorized }).status());
+  await assert.rejects(new Api("t", { ...fakeFetch(403, {}), onUnauthorized }).status());
+  assert.deepEqual(seen, ["It was revoked."]);
+});

@@ -1,0 +1,159 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+
+import { ApiError } from "../../../site/js/api.js";
+import { Conversation } from "../../../site/js/conversation.js";
+import { RATE, StreamSocket } from "../../../site/js/stream.js";
+
+const LATER = { id: "s-1", phase: "waking.boot", place: "waiting", ticket: null, ws_url: "wss://x/ws", poll_after_seconds: 1 };
+const NOW = { ...LATER, phase: "ready", place: "reserved", ticket: "t" };
+
+/** A server that takes everything, and says it back as one final segment when asked for the last words. */
+class FakeSocket {
+  bufferedAmount = 0;
+  seconds = 0;
+  constructor() {
+    queueMicrotask(() => this.onopen());
+  }
+  send(data) {
+    const say = (said) => queueMicrotask(() => this.onmessage({ data: JSON.stringify(said) }));
+    if (typeof data === "string") say({ message: "SERVER_READY" });
+    else if (data instanceof Float32Array) this.seconds += data.length / RATE;
+    else {
+      say({ segments: [{ start: "0", end: String(this.seconds), text: "all of it", completed: true }] });
+      say({ status: "END" });
+    }
+  }
+  close(code = 1005) {
+    queueMicrotask(() => this.onclose({ code, reason: "" }));
+  }
+}
+
+/** A conversation whose polls and microphone are moved by the test. */
+function begun({ Socket = FakeSocket, answers = {} } = {}) {
+  const calls = [];
+  const polls = [];
+  let speak;
+  let mute = async () => {};
+  const api = {
+    openSession: async () => (calls.push("open"), LATER),
+    session: async () => (calls.push("poll"), answers.session ? answers.session() : LATER),
+    heartbeat: async () => LATER,
+    closeSession: async () => void calls.push("close"),
+  };
+  const conversation = new Conversation({
+    api,
+    openCapture: async (onSamples) => {
+      speak = (seconds) => onSamples(new Float32Array(seconds * RATE));
+      return { stop: () => mute() };
+    },
+    listener: { changed() {}, words() {}, heard() {} },
+    openSocket: (parts) => new StreamSocket({ ...parts, Socket, now: () => 0 }),
+    pause: () => new Promise((resolve) => polls.push(resolve)),
+  });
+  const ended = conversation.run();
+  const settled = () => new Promise((resolve) => setImmediate(resolve));
+  return {
+    conversation, calls, ended, settled, answers,
+    speak: (seconds) => speak(seconds),
+    onMute: (last) => (mute = last),
+    poll: () => polls.shift()?.(),
+  };
+}
+
+test("stop while the GPU wakes keeps what was said until it is written", async () => {
+  const { conversation, calls, ended, settled, answers, speak, onMute, poll } = begun();
+  await settled();
+  speak(3);
+  onMute(async () => speak(0.05)); // the last, shorter block
+  await conversation.stop();
+  onMute(async () => {});
+  assert.equal(conversation.progress.stage, "finishing");
+  assert.equal(conversation.progress.taken, false);
+  poll();
+  await settled();
+  assert.ok(!calls.includes("close"), "the session lives on");
+  answers.session = () => NOW;
+  poll();
+  await ended;
+  assert.equal(conversation.transcript.text, "all of it");
+  assert.equal(conversation.transcript.end, 3.05, "the last block too");
+  assert.equal(conversation.progress.stage, "finished");
+  assert.equal(conversation.progress.lostSeconds, 0);
+  assert.deepEqual(calls, ["open", "poll", "poll", "close"]);
+});
+
+test("discard then gives up at once, and says how much was not transcribed", async () => {
+  const { conversation, calls, ended, settled, speak } = begun();
+  await settled();
+  speak(3);
+  conversation.discard();
+  assert.equal(conversation.progress.stage, "waking", "only what was stopped can be discarded");
+  await conversation.stop();
+  conversation.discard();
+  await ended;
+  assert.deepEqual({ ...conversation.progress, usual: null }, {
+    stage: "discarded", phase: "waking.boot", taken: false, usual: null, notice: "", error: "",
+    lostSeconds: 3, unconfirmed: false,
+  });
+  assert.equal(calls.at(-1), "close");
+});
+
+test("discard ends a connection that the server did not take up", async () => {
+  class Silent extends FakeSocket {
+    send() {}
+  }
+  const { conversation, calls, ended, settled, answers, speak, poll } = begun({ Socket: Silent });
+  answers.session = () => NOW;
+  await settled();
+  speak(2);
+  await conversation.stop();
+  poll();
+  await settled();
+  conversation.discard();
+  await ended;
+  assert.equal(conversation.progress.stage, "discarded");
+  assert.equal(conversation.progress.lostSeconds, 2);
+  assert.equal(calls.at(-1), "close");
+});
+
+test("stopped before anything was said: nothing to wait for", async () => {
+  const { conversation, calls, ended, settled } = begun();
+  await settled();
+  await conversation.stop();
+  await ended;
+  assert.equal(conversation.progress.stage, "finished");
+  assert.equal(conversation.progress.lostSeconds, 0);
+  assert.equal(calls.at(-1), "close");
+});
+
+test("a wake that fails after stop counts what was said as lost", async () => {
+  const { conversation, ended, settled, answers, speak, poll } = begun();
+  answers.session = () => {
+    throw new ApiError("The session is over.", 410);
+  };
+  await settled();
+  speak(4);
+  await conversation.stop();
+  poll();
+  await ended;
+  assert.equal(conversation.progress.stage, "failed");
+  assert.equal(conversation.progress.error, "The session is over.");
+  assert.equal(conversation.progress.lostSeconds, 4);
+});
+
+test("stop in front of the permission prompt: what comes after it is not recorded", async () => {
+  let allow;
+  let muted = 0;
+  const conversation = new Conversation({
+    api: { openSession: async () => LATER, closeSession: async () => {} },
+    openCapture: () => new Promise((resolve) => (allow = () => resolve({ stop: async () => void (muted += 1) }))),
+    listener: { changed() {}, words() {}, heard() {} },
+  });
+  const ended = conversation.run();
+  await conversation.stop();
+  allow();
+  await ended;
+  assert.ok(muted > 0);
+  assert.equal(conversation.progress.stage, "finished");
+});
