@@ -63,6 +63,11 @@ class FileSource:
         self._handed = 0
 
     @property
+    def at_once(self) -> bool:
+        """Whether everything is handed over before anybody could have heard it."""
+        return self._pace is None
+
+    @property
     def withheld(self) -> int:
         """Samples of the file that were not handed over."""
         return len(self._samples) - self._handed
@@ -73,6 +78,8 @@ class FileSource:
     async def blocks(self) -> AsyncIterator[Samples]:
         """Yield blocks by an absolute schedule, so that no delay adds up."""
         if self._pace is None:
+            if self._stopped.is_set():
+                return
             self._handed = len(self._samples)
             yield self._samples
             return
@@ -93,6 +100,7 @@ class MicrophoneSource:
     """The default microphone, read from `arecord` (ALSA) or `parec` (PulseAudio, PipeWire)."""
 
     withheld = 0
+    at_once = False
 
     def __init__(self) -> None:
         """UsageError when neither program is installed."""
@@ -103,8 +111,10 @@ class MicrophoneSource:
                 "no program to record with: install alsa-utils (arecord) or pulseaudio-utils (parec), or give a file"
             )
         self._process: asyncio.subprocess.Process | None = None
+        self._stopped = False
 
     def stop(self) -> None:
+        self._stopped = True
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
 
@@ -118,6 +128,8 @@ class MicrophoneSource:
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
+        if self._stopped:  # while the recorder was being started
+            self.stop()
         assert process.stdout is not None
         assert process.stderr is not None
         complaint = asyncio.create_task(process.stderr.read())
@@ -136,7 +148,7 @@ class MicrophoneSource:
         finally:
             self.stop()
             await process.wait()
-        if not got:
+        if not got and not self._stopped:
             words = (await complaint).decode(errors="replace").strip().splitlines()
             raise UsageError(f"the microphone gives nothing: {words[0] if words else 'no reason given'}")
 

@@ -4,7 +4,8 @@
     ├── UsageError           2  the command was called wrongly, or a file cannot be used
     ├── Refused              3  the stack answered, and said no
     ├── LostAudio            4  some audio was never confirmed by the server
-    └── NotReachable         5  nobody answered at the address
+    ├── NotReachable         5  nobody answered at the address
+    └── Interrupted        130  Ctrl-C
 """
 
 from __future__ import annotations
@@ -48,3 +49,9 @@ class NotReachable(CtlError):
     """No answer: wrong address, no network, a certificate that cannot be verified."""
 
     exit_code = 5
+
+
+class Interrupted(CtlError):
+    """Ctrl-C, as every shell knows it: 128 and the signal's number."""
+
+    exit_code = 130

@@ -135,6 +135,11 @@ class Backlog:
                 count -= len(part)
         return np.concatenate(found) if found else np.zeros(0, dtype="<f4")
 
+    def cut(self, after: int) -> None:
+        """Forget every sample from number `after` on, which lies in what is kept."""
+        kept = self.read(self.start, after - self.start)
+        self._blocks, self.end = [kept], self.start + len(kept)
+
     def release(self, before: int) -> None:
         """Forget whole blocks that lie before sample number `before`."""
         while self._blocks and self.start + len(self._blocks[0]) <= before:

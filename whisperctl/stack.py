@@ -70,9 +70,11 @@ def find_stack(
     token: str | None = None,
     state_dir: Path | None = None,
 ) -> StackInfo:
-    """Return the stack meant by flags, environment and stack.json; UsageError says what is missing."""
+    """Return the stack meant by flags, environment and stack.json; UsageError says what is missing or unfit."""
     wanted = url or env.get("WHISPERCTL_URL") or None
     token = token or env.get("WHISPERCTL_TOKEN") or None
+    if token is not None and not _visible_ascii(token):
+        raise UsageError("the token is not one: it may hold visible ASCII characters only, no space, no line break")
     ca_cert = env.get("WHISPERCTL_CA") or None
     local = read_stack(state_dir or DEFAULT_STATE_DIR, required=wanted is None)
     if wanted is None:
@@ -105,11 +107,14 @@ def read_stack(state_dir: Path, *, required: bool = True) -> StackInfo | None:
     path = state_dir / "stack.json"
     try:
         about = json.loads(path.read_text())
+        tokens = {str(role): str(one) for role, one in dict(about.get("tokens") or {}).items()}
+        if not all(map(_visible_ascii, tokens.values())):
+            raise ValueError("a token holds more than visible ASCII characters")
         return StackInfo(
             edge_url=str(about["edge_url"]).rstrip("/"),
             api_url=str(about["api_url"]).rstrip("/"),
             ca_cert=about.get("ca_cert"),
-            tokens=dict(about.get("tokens") or {}),
+            tokens=tokens,
             aws_endpoint=about.get("aws_endpoint"),
             state_dir=state_dir,
             stack_name=str(about.get("stack_name") or "local"),
@@ -121,10 +126,19 @@ def read_stack(state_dir: Path, *, required: bool = True) -> StackInfo | None:
                 f"(there is no {path})"
             ) from None
         return None
+    except OSError as error:
+        if required:
+            raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+        return None
     except (ValueError, KeyError, TypeError) as error:
         if required:
             raise UsageError(f"{path} is not what `whisperctl local` writes: {error!r}") from None
         return None
+
+
+def _visible_ascii(token: str) -> bool:
+    """Whether it can travel in a header: U+0021 to U+007E only."""
+    return all("!" <= character <= "~" for character in token)
 
 
 def _address(url: str) -> str:

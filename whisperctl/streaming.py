@@ -45,6 +45,8 @@ CONNECT_PATIENCE_S = 20.0
 """How long a connection is tried anew while no audio was sent yet."""
 FLUSH_PATIENCE_S = 30.0
 """Longest silence of the server between END_OF_AUDIO and END."""
+STOPPED_PATIENCE_S = 10.0
+"""The same after `stop`: somebody waits at the prompt."""
 
 
 class View(Protocol):
@@ -85,7 +87,10 @@ class Report:
 
 
 class Stream:
-    """Runs one stream. Build it, `await run()` once; `stop()` ends the capture and lets the last words come."""
+    """Runs one stream. Build it, `await run()` once; `stop()` ends the capture and lets the last words come.
+
+    Cancelled, it leaves at once; `report` then says what came until there.
+    """
 
     def __init__(
         self,
@@ -103,14 +108,45 @@ class Stream:
         self._capture_error: CtlError | None = None
         self._fresh = asyncio.Event()
         self._transcript = Transcript()
-        self._confirmed = 0
+        self._connection: Connection | None = None
+        """The one that carries the audio; also after its end."""
+        self._over = False
+        """No connection will carry anything any more: what is not confirmed is lost."""
         self._began = clock()
         self._ended_at: float | None = None
 
     def stop(self) -> None:
-        """End the capture; what was captured is still sent and its words are awaited."""
+        """End the capture; what was captured is still sent and its words are awaited, on a GPU yet to wake too.
+
+        Of a file that was handed over at once the rest is left out: nobody waits for it.
+        """
         self._stopped = True
         self._source.stop()
+        if self._source.at_once:
+            self._backlog.cut(max(self._backlog.start, self._sent))
+        self._fresh.set()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped
+
+    @property
+    def lost_seconds(self) -> float:
+        """Captured, and known never to be confirmed; after a break also the rest of a file."""
+        if not self._over:
+            return 0.0
+        lost = self._backlog.end - self._confirmed
+        if not self._stopped:
+            lost += self._source.withheld
+        return round(max(0, lost) / RATE, 3)
+
+    @property
+    def _confirmed(self) -> int:
+        return self._connection.confirmed if self._connection else 0
+
+    @property
+    def _sent(self) -> int:
+        return self._connection.next_sample if self._connection else 0
 
     async def run(self) -> Report:
         """Wake, stream, await the last word, end the session. CtlError when the stack refuses or is away.
@@ -125,12 +161,15 @@ class Stream:
                 session = await self._open(api)
                 heartbeat = asyncio.create_task(self._heartbeats(api, session.id))
                 await self._converse(await self._reserved(api, session))
+            except _NothingSaid:
+                pass
             finally:
+                self._over = True
                 self._source.stop()
                 await _finished(capture, heartbeat)
+                self._sum_up()
                 if session is not None:
                     await self._close(api, session.id)
-        self._sum_up()
         return self.report
 
     async def _capture(self) -> None:
@@ -162,23 +201,39 @@ class Stream:
                 raise Refused(f"no place on a GPU after {waited:.0f} s; last phase {session.phase}")
             if self._capture_error is not None:
                 raise self._capture_error
-            await asyncio.sleep(session.poll_after_s)
+            await self._pause(session.poll_after_s)
             session = await asyncio.to_thread(api.session, session.id)
         self._view.phase("ready", self._elapsed(), session.usual_s)
         return session
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait; ended, with the stream, once it was stopped with nothing captured."""
+        until = self._clock() + seconds
+        while True:
+            self._fresh.clear()
+            if self._stopped and self._captured and not self._backlog.end:
+                raise _NothingSaid
+            left = until - self._clock()
+            if left <= 0:
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._fresh.wait(), left)
 
     async def _heartbeats(self, api: Api, session_id: str) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
             try:
-                await asyncio.to_thread(api.heartbeat, session_id, 0.0)
+                await asyncio.to_thread(api.heartbeat, session_id, self.lost_seconds)
             except ApiProblem as problem:
                 self._view.notice(problem.message)
             except NotReachable as error:  # a stream needs no API while it runs
                 self._view.notice(error.message)
 
     async def _close(self, api: Api, session_id: str) -> None:
+        """End the session; what was lost is told first."""
         try:
+            if self.lost_seconds:
+                await asyncio.to_thread(api.heartbeat, session_id, self.lost_seconds)
             await asyncio.to_thread(api.close_session, session_id)
         except ApiProblem as problem:
             if problem.status not in (404, 410):  # already over is what was wanted
@@ -199,7 +254,7 @@ class Stream:
             if closing.final or self._clock() > loop_until:
                 self.report.close_code = closing.code
                 raise Refused(closing.sentence) if closing.code else NotReachable(closing.sentence)
-            await asyncio.sleep(pause)
+            await self._pause(pause)
             pause = min(2.0, pause * 2)
 
     async def _attempt(self, session: Session) -> Closing | None:
@@ -207,6 +262,7 @@ class Stream:
         connection = Connection(
             session.id, self._wish.language, self._wish.task, self._wish.model, offset=self._confirmed
         )
+        self._connection = connection
         try:
             async with _socket(self._stack, session) as socket:
                 await socket.send(connection.hello())
@@ -218,7 +274,7 @@ class Stream:
         closing = connection.closed(code, reason)
         if untouched:
             return closing
-        self._confirmed = connection.confirmed
+        self._over = True
         self.report.close_code = code
         if not ended:
             self.report.problem = closing.sentence
@@ -229,11 +285,10 @@ class Stream:
         sender = asyncio.create_task(self._send(socket, connection))
         try:
             while True:
-                patience = FLUSH_PATIENCE_S if connection.state is State.ENDING else None
                 try:
-                    message = await asyncio.wait_for(socket.recv(), patience)
+                    message = await self._message(socket, connection)
                 except TimeoutError:
-                    self._view.notice(f"no answer for {FLUSH_PATIENCE_S:.0f} s after the end of the audio")
+                    self._view.notice(f"no answer for {self._patience_s:.0f} s after the end of the audio")
                     break
                 except websockets.exceptions.ConnectionClosed:
                     break
@@ -244,6 +299,25 @@ class Stream:
             await _finished(sender)
         await socket.close()
         return socket.close_code, socket.close_reason or ""
+
+    @property
+    def _patience_s(self) -> float:
+        return STOPPED_PATIENCE_S if self._stopped else FLUSH_PATIENCE_S
+
+    async def _message(self, socket: ClientConnection, connection: Connection) -> str | bytes:
+        """The next message; TimeoutError once the server was silent for too long after END_OF_AUDIO."""
+        receiving = asyncio.ensure_future(socket.recv())
+        heard_at = self._clock()
+        try:
+            while not receiving.done():
+                # Looks again and again, since END_OF_AUDIO is sent, and `stop` called, while it waits.
+                await asyncio.wait([receiving], timeout=0.5)
+                since = max(heard_at, self._ended_at or heard_at)
+                if connection.state is State.ENDING and self._clock() - since > self._patience_s:
+                    raise TimeoutError
+            return await receiving
+        finally:
+            receiving.cancel()
 
     async def _send(self, socket: ClientConnection, connection: Connection) -> None:
         """Empty the backlog into the socket as the protocol allows, then ask for the last words."""
@@ -301,10 +375,11 @@ class Stream:
         report.segments = [segment.as_dict() for segment in transcript.finals]
         if transcript.partial is not None:  # never confirmed: in the segments, marked, and not in the text
             report.segments.append(transcript.partial.as_dict())
-        lost = self._backlog.end - self._confirmed
-        if report.problem and not self._stopped:  # the rest of a file was meant to be heard too
-            lost += self._source.withheld
-        report.lost_seconds = round(max(0, lost) / RATE, 3)
+        report.lost_seconds = self.lost_seconds
+
+
+class _NothingSaid(Exception):
+    """Stopped before anything was captured."""
 
 
 def _socket(stack: StackInfo, session: Session) -> connect:

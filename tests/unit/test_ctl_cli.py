@@ -67,6 +67,38 @@ def test_no_stack_known_says_what_to_do(tmp_path: Path) -> None:
     assert "whisperctl local" in result.stderr
 
 
+@pytest.mark.parametrize("token", ["tökené", "two\nlines", "a space", "tab\t", "\udcff"])
+def test_a_token_that_cannot_be_one_is_2_and_not_shown(token: str) -> None:
+    for verb in (["status"], ["stream", "x.wav"], ["wake"]):
+        with pytest.raises(UsageError) as refused:
+            find_stack({"WHISPERCTL_TOKEN": token, "WHISPERCTL_URL": "https://x.example"})
+        assert token not in refused.value.message
+        result = CliRunner().invoke(cli, [*verb, "--url", "https://x.example", "--token", token], env=ENV)
+        assert result.exit_code == 2
+        assert token not in result.output
+        assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_stack_json_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "stack.json").mkdir()
+    for folder in (tmp_path, Path("/dev/null")):
+        result = CliRunner().invoke(cli, ["status", "--state-dir", str(folder), "--json"], env=ENV)
+        assert result.exit_code == 2, folder
+        assert "stack.json cannot be read" in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+        with_url = find_stack({"WHISPERCTL_URL": "https://x.example"}, state_dir=folder)
+        assert with_url.edge_url == "https://x.example", "a stack that is named needs no stack.json"
+
+
+def test_a_token_of_stack_json_that_cannot_be_one_is_not_shown(tmp_path: Path) -> None:
+    stack_json(tmp_path)
+    path = tmp_path / "stack.json"
+    path.write_text(path.read_text().replace('"sp"', '"geheim\\n"'))
+    with pytest.raises(UsageError, match="visible ASCII") as refused:
+        find_stack({}, state_dir=tmp_path)
+    assert "geheim" not in refused.value.message
+
+
 def stack_json(folder: Path) -> None:
     about = {
         "edge_url": "https://localhost:8443",

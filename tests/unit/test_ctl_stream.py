@@ -105,6 +105,36 @@ def test_an_end_without_confirmation_is_4() -> None:
     assert "without confirming" in report(result)["problem"]
 
 
+def test_more_than_ten_sentences_in_one_flush_all_arrive() -> None:
+    """The server's messages hold the last ten completed segments only."""
+    lines = tuple((n * 0.25, n * 0.25 + 0.25, f"Sentence {n}.") for n in range(38))
+    with scripted_stack(Scripted(lines=lines, mute=True)) as server:
+        result = stream(server, str(CLIP), "--json")
+    assert result.exit_code == 0, result.output
+    heard = [text for start, _, text in lines if start < server.seconds]
+    assert len(heard) > 30
+    assert [segment["text"] for segment in report(result)["segments"]] == heard
+    assert report(result)["transcript"] == " ".join(heard)
+
+
+def test_heartbeats_tell_what_was_lost() -> None:
+    with scripted_stack(Scripted(drop_after_s=3.0)) as server:
+        result = stream(server, str(CLIP), "--json", "--pace", "5")
+    told = [body["lost_seconds"] for method, path, body in server.requests if path.endswith("/heartbeat")]
+    assert told == [report(result)["lost_seconds"]]
+    assert told[0] > 0
+
+
+def test_heartbeats_while_all_is_well_tell_of_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("whisperctl.streaming.HEARTBEAT_S", 0.1)
+    with scripted_stack() as server:
+        result = stream(server, str(CLIP), "--json", "--pace", "10")
+    assert result.exit_code == 0, result.output
+    told = [body["lost_seconds"] for method, path, body in server.requests if path.endswith("/heartbeat")]
+    assert told
+    assert set(told) == {0.0}
+
+
 def test_a_wrong_token_is_3() -> None:
     with scripted_stack() as server:
         result = stream(server, str(CLIP), token="wrong")  # noqa: S106 that is the point
@@ -161,9 +191,7 @@ def test_the_microphone_is_read_from_the_recorder(tmp_path: Path, monkeypatch: p
     recorder = tmp_path / "arecord"
     recorder.write_text(f"#!/bin/sh\nexec cat {tmp_path}/pcm\n")
     recorder.chmod(0o755)
-    monkeypatch.setattr(
-        "whisperctl.audio.shutil.which", lambda name: str(recorder) if name == "arecord" else None
-    )
+    monkeypatch.setattr("whisperctl.audio.shutil.which", lambda name: str(recorder) if name == "arecord" else None)
     with scripted_stack() as server:
         result = stream(server, "--mic", "--json")
     assert result.exit_code == 0, result.output

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from whisperctl.audio import FileSource, MicrophoneSource, Source, decode_file
-from whisperctl.errors import LostAudio, UsageError
+from whisperctl.errors import Interrupted, LostAudio, UsageError
 from whisperctl.output import StreamView, errors_as_json, note, print_json, stack_options
 from whisperctl.stack import find_stack
 from whisperctl.streaming import Report, Stream, Wish
@@ -43,7 +43,7 @@ class Pace(click.ParamType[Any]):
 
 @click.command(
     epilog="Examples: whisperctl stream talk.mp3; whisperctl stream --mic\n\n"
-    "Exit codes: 0 done, 2 usage, 3 refused, 4 lost audio, 5 not reachable, 130 Ctrl-C twice."
+    "Exit codes: 0 done, 2 usage, 3 refused, 4 lost audio, 5 not reachable, 130 Ctrl-C in a file, or Ctrl-C twice."
 )
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--mic", is_flag=True, help="Record the microphone until Ctrl-C.")
@@ -73,6 +73,8 @@ def stream(
 
     Wakes the GPU when it sleeps. Audio counts from the start of the command, as if it were spoken: what is said
     while the GPU wakes is kept and sent when it is ready. Seconds in the report count from the same moment.
+
+    Ctrl-C ends the audio; what was said until then is still written. A second Ctrl-C leaves at once.
     """
     if mic == (file is not None):
         raise UsageError("give either a FILE or --mic")
@@ -80,7 +82,7 @@ def stream(
     stack = find_stack(os.environ, url=url, token=token, state_dir=state_dir)
     samples = decode_file(file) if file is not None else None
     view = StreamView(words=not as_json)
-    report = asyncio.run(
+    report, presses = asyncio.run(
         _run(
             lambda: FileSource(samples, pace) if samples is not None else MicrophoneSource(),
             lambda source: Stream(stack, source, Wish(language, model, task), view),
@@ -94,7 +96,10 @@ def stream(
         _summary(report)
     if report.lost_seconds > LOST_TOLERANCE_S or report.problem:
         reason = report.problem or "the server did not confirm everything"
-        raise _Reported(f"{report.lost_seconds:.1f} s of audio not confirmed: {reason}")
+        lost = f"{report.lost_seconds:.1f} s of audio not confirmed: {reason}"
+        raise _Left(lost) if presses > 1 else _Reported(lost)
+    if presses > 1 or (presses and file is not None):  # a microphone has no other end
+        raise _Left("stopped by Ctrl-C; every word until then is written")
 
 
 class _Reported(LostAudio):
@@ -103,23 +108,40 @@ class _Reported(LostAudio):
     reported = True
 
 
-async def _run(make_source: Callable[[], Source], make_stream: Callable[[Source], Stream]) -> Report:
-    """Run the stream; the first Ctrl-C ends the capture, the second one the command."""
+class _Left(Interrupted):
+    """Ctrl-C, after the report was printed."""
+
+    reported = True
+
+
+async def _run(
+    make_source: Callable[[], Source], make_stream: Callable[[Source], Stream]
+) -> tuple[Report, int]:
+    """Run the stream; the first Ctrl-C ends the capture, the second one the command. Says how many there were."""
     running = make_stream(make_source())
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
 
+    presses = 0
+
     def interrupted() -> None:
-        note("finishing: the last words are on their way; Ctrl-C again to leave")
-        running.stop()
-        loop.add_signal_handler(signal.SIGINT, task.cancel)
+        nonlocal presses
+        presses += 1
+        if presses == 1:
+            note("finishing: what was said until now is still written; Ctrl-C again leaves at once")
+            running.stop()
+        else:
+            task.cancel()
 
     loop.add_signal_handler(signal.SIGINT, interrupted)
     try:
-        return await running.run()
+        return await running.run(), presses
     except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
+        if presses < 2:
+            raise
+        running.report.problem = "interrupted"
+        return running.report, presses
     finally:
         loop.remove_signal_handler(signal.SIGINT)
 
