@@ -50,7 +50,7 @@ def version() -> str:
 @click.group(
     cls=LateGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 refused, 4 lost audio, 5 not reachable.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 refused, 4 lost audio, 5 not reachable, 130 Ctrl-C.",
 )
 @click.version_option(version(), prog_name="whisperctl")
 def cli() -> None:

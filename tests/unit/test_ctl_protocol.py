@@ -106,6 +106,16 @@ def test_confirmation_never_goes_back_nor_beyond_what_was_sent() -> None:
     assert connection.confirmed == 10 * RATE
 
 
+def test_a_backlog_is_cut_in_the_middle_of_a_block_and_goes_on_from_there() -> None:
+    backlog = filled(1)
+    backlog.release(3200)
+    backlog.cut(4000)
+    assert (backlog.start, backlog.end) == (3200, 4000)
+    assert list(backlog.read(3998, 9)) == [3998, 3999]
+    backlog.append(np.array([7], dtype=np.float32))
+    assert list(backlog.read(3999, 9)) == [3999, 7]
+
+
 def test_segments_carry_the_offset_and_confirm() -> None:
     connection = ready(offset=3 * RATE)
     drained(connection, filled(8), 0.0)
