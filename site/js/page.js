@@ -141,16 +141,17 @@ function render() {
   const progress = page.conversation?.progress;
   const stage = progress?.stage ?? "idle";
   const running = isRunning();
+  const kept = stage === "finishing" && !progress.taken;
   document.body.dataset.stage = stage;
   show("welcome", !progress);
   show("paper", Boolean(progress));
   show("access", !page.token);
   if (!page.token && progress && !running) show("welcome", true);
   show("start", !running);
-  show("stop", running);
+  show("stop", running && !kept);
   at("start").disabled = !page.token;
   at("stop").disabled = stage === "finishing";
-  show("discard", stage === "finishing" && !progress.taken);
+  show("discard", kept);
   show("copy", Boolean(page.lastFinal) && !running);
   write("phase", phaseWords(progress));
   write("elapsed", progress ? clockWords(elapsed(stage)) : "");
@@ -194,8 +195,8 @@ function detailWords(progress, stage) {
 }
 
 function keptWords({ usual }) {
-  const when = usual === null ? "" : `; waking usually takes ${estimateWords(usual)}`;
-  return `Your words are kept and will be written${when}. Leave this page open.`;
+  const when = usual === null ? "" : ` Waking usually takes ${estimateWords(usual)}.`;
+  return `Your words are kept; leave this page open.${when}`;
 }
 
 function lostWords({ unconfirmed, lostSeconds }) {

@@ -121,7 +121,7 @@ def test_what_was_said_before_stop_is_written_when_the_gpu_is_awake(open_page: O
         page.get_by_test_id("stop").click()
         phase = page.get_by_test_id("phase")
         expect(phase).to_have_text("Finishing: the GPU is still waking")
-        expect(page.locator("#detail")).to_contain_text("Your words are kept and will be written")
+        expect(page.locator("#detail")).to_contain_text("Your words are kept; leave this page open.")
         recorded = page.locator("#elapsed").text_content()
         polls = server.count("GET", "/v1/sessions/s-1")
         wait_until(lambda: server.count("GET", "/v1/sessions/s-1") > polls + 10, 10, "more polls")
