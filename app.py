@@ -17,6 +17,7 @@ app = web.ProblemApp("whisperlive-edge")
 
 ANY: list[str] = []
 """No demand on Content-Type: a body is JSON or refused as not JSON."""
+YEAR_S = 366 * 86400.0
 LANGUAGE = web.matching(r"[a-z]{2,3}(-[A-Za-z]{2,4})?|auto", "en")
 
 
@@ -37,7 +38,7 @@ def open_session() -> Response:
         language=LANGUAGE,
         model=web.text(128),
         task=web.choice("transcribe", "translate"),
-        minutes=web.number(0, 100_000, above=True),
+        minutes=web.number(1, 100_000),
     )
     key = app.caller().headers.get("idempotency-key")
     return Response(sessions.open_session(context, principal, sessions.Wanted(**body), key, cause), status_code=201)
@@ -66,7 +67,7 @@ def close_session(session_id: str) -> Response:
 @app.route("/v1/gpu/start", methods=["POST"], content_types=ANY)
 def start_gpu() -> Response:
     context, principal, cause = _called(Role.SPEAKER)
-    body = _body(minutes=web.number(0, 100_000, above=True), reason=web.text(200))
+    body = _body(minutes=web.number(1, 100_000), reason=web.text(200))
     power.start(context, principal, body.get("minutes"), body.get("reason", ""), cause)
     return Response(status.status(context), status_code=202)
 
@@ -79,6 +80,8 @@ def stop_gpu() -> Response:
     )
     if body["closed_until"] is not None and body["closed_until"] <= context.clock():
         raise Invalid("closed_until lies in the past.", field="closed_until")
+    if body["closed_until"] is not None and body["closed_until"] > context.clock() + YEAR_S:
+        raise Invalid("closed_until lies more than a year ahead.", field="closed_until")
     power.stop(context, principal, cause=cause, **body)
     return Response(status.status(context), status_code=202)
 

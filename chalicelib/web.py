@@ -78,12 +78,23 @@ class ProblemApp(Chalice):
         def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
             @functools.wraps(view)
             def safe(*args: Any, **named: Any) -> Any:
-                return _guarded(lambda: view(*args, **named), path)
+                return self._guarded(lambda: view(*args, **named), path)
 
             wrapped: Callable[..., Any] = register(safe)
             return wrapped
 
         return decorate
+
+    def _guarded(self, view: Callable[[], Any], path: str) -> Any:
+        try:
+            return view()
+        except Exception as error:  # noqa: BLE001  # the outermost boundary; what is unexpected is logged in full
+            status, detail, data = refusal(error)
+            if status >= 500:
+                known_as = str(self.caller().context.get("requestId") or "")
+                about = {"path": path, "status": int(status), "correlation_id": known_as}
+                logger().exception("request failed", extra=about)
+            return Response(body=problem(status, detail, data), status_code=int(status))
 
     def caller(self) -> Request:
         """The request being served; only to be asked for inside a view."""
@@ -111,16 +122,6 @@ def correlation(event: Any) -> str:
     if not isinstance(event, dict):
         return ""
     return str((event.get("requestContext") or {}).get("requestId") or "")
-
-
-def _guarded(view: Callable[[], Any], path: str) -> Any:
-    try:
-        return view()
-    except Exception as error:  # noqa: BLE001  # the outermost boundary; what is unexpected is logged in full
-        status, detail, data = refusal(error)
-        if status >= 500:
-            logger().exception("request failed", extra={"path": path, "status": int(status)})
-        return Response(body=problem(status, detail, data), status_code=int(status))
 
 
 def _answer(status: HTTPStatus, detail: str) -> dict[str, Any]:

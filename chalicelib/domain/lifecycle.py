@@ -13,7 +13,7 @@ from typing import assert_never
 
 from chalicelib.domain.machines import Drain, DrainKind, MachineState, Observation, View
 from chalicelib.domain.night import Night
-from chalicelib.domain.times import clock_text
+from chalicelib.domain.times import DAY_S, clock_text, date_text
 from chalicelib.domain.wishes import Booking, Evidence, Order, OrderKind, Session, Wishes
 
 DRAIN_S = 15.0
@@ -84,6 +84,8 @@ class Rules:
     night: Night | None = None
     night_grace_s: float = 300.0
     hard_max_s: float = 43200.0
+    tickets: bool = True
+    """Whether streams need a ticket, so that nobody can stream on a machine that never was ready."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,11 @@ def admission(wishes: Wishes, rules: Rules, now: float) -> Admission:
     if wishes.booked(now):
         return Admission(True)
     if wishes.closed_until is not None and wishes.closed(now):
-        text = _local(wishes.closed_until, rules)
+        text = _local(wishes.closed_until, rules, now)
         return Admission(False, wishes.closed_until, f"closed until {text} by the operator")
     night = rules.night.at(now) if rules.night else None
     if night:
-        return Admission(False, night[1], f"closed until {_local(night[1], rules)} for the night")
+        return Admission(False, night[1], f"closed until {_local(night[1], rules, now)} for the night")
     return Admission(True)
 
 
@@ -132,7 +134,7 @@ class _Scene:
     def who(self) -> str:
         """The wishes in words."""
         if self.booking is not None:
-            return f"{self.booking.by} booked it until {_local(self.booking.until(), self.rules)}"
+            return f"{self.booking.by} booked it until {_local(self.booking.until(), self.rules, self.now)}"
         count = len(self.sessions)
         return "one session is open" if count == 1 else f"{count} sessions are open"
 
@@ -317,6 +319,9 @@ def idle_since(view: View, wishes: Wishes, streaming: frozenset[str], now: float
 
 
 def _linger(scene: _Scene, view: View, evidence: Evidence, awake_since: float) -> Decision:
+    if evidence is Evidence.UNKNOWN and scene.rules.tickets and view.never_served():
+        # It never reported ready, so no ticket was given out for it: silence here hides nobody.
+        evidence = Evidence.IDLE
     since = idle_since(view, scene.wishes, scene.observation.streaming(), scene.now)
     if evidence is Evidence.ACTIVE:
         return _hold(view, "somebody speaks without a session", _when_wish_ends(scene))
@@ -381,5 +386,9 @@ def _hold(view: View, reason: str, follows: Next | None = None) -> Decision:
     return Decision(view.instance_id, Action.HOLD, reason, follows)
 
 
-def _local(epoch: float, rules: Rules) -> str:
-    return rules.night.local(epoch) if rules.night else clock_text(epoch)
+def _local(epoch: float, rules: Rules, now: float) -> str:
+    """The time on the clocks of the night's zone, with its date when it is not within a day of `now`."""
+    text = rules.night.local(epoch) if rules.night else clock_text(epoch)
+    if abs(epoch - now) < DAY_S:
+        return text
+    return f"{rules.night.date(epoch) if rules.night else date_text(epoch)} {text}"

@@ -66,6 +66,10 @@ class Night:
         today = datetime.fromtimestamp(now, self.zone).date()
         return next(begin for ahead in range(3) if (begin := self.span(today + timedelta(days=ahead))[0]) > now)
 
+    def date(self, epoch: float) -> str:
+        """`2026-11-22` as the zone's calendars show it."""
+        return datetime.fromtimestamp(epoch, self.zone).strftime("%Y-%m-%d")
+
     def local(self, epoch: float) -> str:
         """`06:00` as the zone's clocks show it."""
         return datetime.fromtimestamp(epoch, self.zone).strftime("%H:%M")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+DAY_S = 86400.0
+
 
 def to_text(epoch: float) -> str:
     """`2026-11-22T17:00:00.250Z`: milliseconds, always with a Z."""
@@ -22,6 +24,11 @@ def from_text(text: str) -> float:
     if moment.tzinfo is None:
         raise ValueError("a time needs its zone, e.g. a final Z")
     return moment.timestamp()
+
+
+def date_text(epoch: float) -> str:
+    """For sentences: `2026-11-22`, in UTC."""
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d")
 
 
 def clock_text(epoch: float) -> str:

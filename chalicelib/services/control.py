@@ -134,6 +134,7 @@ def rules_of(settings: Settings) -> Rules:
         night=Night.parse(settings.night) if settings.night else None,
         night_grace_s=settings.night_grace_minutes * 60,
         hard_max_s=settings.hard_max_minutes * 60,
+        tickets=settings.require_ticket,
     )
 
 

@@ -74,7 +74,7 @@ def answer(context: Context, control: Control, instance_id: str, now: float) -> 
         "stay_until": to_text_or_none(stay),
         "drain": closing or _stopping(view, now),
         "ticket_keys": [{"kid": key.kid, "secret": key.secret} for key in control.keys.keys] if gpu else [],
-        "revoked": _revoked(control, view, now) if gpu else [],
+        "revoked": _revoked(control, view) if gpu else [],
         "upstreams": upstreams(observation, now),
         "model": None,
     }
@@ -110,8 +110,8 @@ def upstreams(observation: Observation, now: float) -> list[dict[str, Any]]:
     ]
 
 
-def _revoked(control: Control, view: View, now: float) -> list[str]:
-    """Sessions that are over while their ticket is not.
+def _revoked(control: Control, view: View) -> list[str]:
+    """Sessions that are over, for as long as their records are kept: a stream may outlive its ticket.
 
     While the host drains, those that the drain ends are left to it: it flushes and closes 1012, not 4410.
     """
@@ -119,7 +119,7 @@ def _revoked(control: Control, view: View, now: float) -> list[str]:
     return sorted(
         one.id
         for one in control.wishes.sessions
-        if one.ended_at is not None and now < one.max_at and not (draining and one.end_kind in ("stop", "night"))
+        if one.ended_at is not None and not (draining and one.end_kind in ("stop", "night"))
     )
 
 

@@ -222,9 +222,9 @@ class Api:
         assert answer.status == 200, answer
         return dict(answer.json)
 
-    def awake(self) -> dict[str, Any]:
+    def awake(self, **wish: Any) -> dict[str, Any]:
         """A session on a GPU that is ready."""
-        session = self.open()
+        session = self.open(**wish)
         self.clock.advance(2)
         self.tick()
         self.edge_report()

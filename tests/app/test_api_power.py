@@ -188,6 +188,14 @@ def test_closed_until_keeps_it_off(api: Api) -> None:
     assert api.status()["admission"]["open"]
 
 
+def test_closed_for_ever_is_refused_and_changes_nothing(api: Api) -> None:
+    for ever in ("9999-12-31T23:59:59-05:00", "2999-01-01T00:00:00Z"):
+        refused = api.call("POST", "/v1/gpu/stop", body={"closed_until": ever})
+        assert refused.status == 422, refused.text
+        assert "a year" in refused.json["detail"]
+    assert api.call("POST", "/v1/sessions", "speaker").status == 201
+
+
 def test_restart_drains_and_sends_the_document_once(api: Api) -> None:
     assert api.call("POST", "/v1/gpu/restart").status == 409
     session = api.awake()

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from chalicelib.services import tokens
+from chalicelib import telemetry
+from chalicelib.services import status, tokens
 from tests.app.api import Answer, Api, control_plane
 
 
@@ -78,6 +79,17 @@ def test_no_or_a_wrong_token(api: Api, authorization: str) -> None:
     assert "nonsense" not in answer.text
     problem(answer, 401)
     assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_what_goes_wrong_here_is_in_the_log_under_the_id_that_was_told(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(status, "status", lambda _: 1 / 0)
+    monkeypatch.setattr(telemetry.logger(), "exception", lambda _, extra: told.append(extra))
+    said = problem(api.call("GET", "/v1/status", "viewer"), 500)
+    assert said["correlation_id"]
+    assert [one["correlation_id"] for one in told] == [said["correlation_id"]]
 
 
 def test_expired_and_revoked_tokens(api: Api) -> None:

@@ -96,6 +96,13 @@ def test_a_closed_session_is_gone_and_revoked(api: Api) -> None:
     assert api.gpu_report()["revoked"] == [session["id"]]
 
 
+def test_a_session_past_its_longest_life_is_revoked_while_its_stream_goes_on(api: Api) -> None:
+    session = api.awake(minutes=1)
+    api.clock.advance(61)
+    api.tick()
+    assert api.gpu_report(sids=(session["id"],))["revoked"] == [session["id"]]
+
+
 def test_untagged_machines_are_never_touched(api: Api) -> None:
     stranger = run_instance(api.ec2, {}, "g4dn.xlarge")["InstanceId"]
     api.awake()

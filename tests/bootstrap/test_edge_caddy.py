@@ -243,6 +243,14 @@ def test_a_body_too_large_for_the_api(edge: Edge) -> None:
     assert response.json()["detail"].endswith(".")
 
 
+def test_a_way_out_of_the_api_is_no_outage(edge: Edge) -> None:
+    with edge.http() as client:
+        response = client.get("/api/..%2f..%2fetc/passwd")
+    assert response.status_code in (400, 404)
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["status"] == response.status_code
+
+
 def test_hidden_files_are_not_served(edge: Edge) -> None:
     with edge.http() as client:
         assert client.get("/.git/config").status_code == 404

@@ -62,6 +62,23 @@ def one(view: View, wishes: Wishes = Wishes(), now: float = NOON, rules: Rules =
 SESSION = Wishes((session(),))
 
 
+def test_a_machine_that_never_reported_is_not_kept_for_twelve_hours() -> None:
+    silent = gpu(report_age=None)
+    assert one(silent).action is Action.STOP
+    assert one(silent, SESSION).action is Action.HOLD, "somebody waits for it"
+    young = gpu(report_age=None, awake_since=NOON - 60)
+    assert one(young).action is Action.HOLD, "it has its idle minutes like any other"
+    untold = replace(RULES, tickets=False)
+    assert one(silent, rules=untold).action is Action.HOLD, "without tickets somebody may stream unseen"
+
+
+def test_a_time_that_is_not_today_comes_with_its_date() -> None:
+    tomorrow = NOON + 20 * 3600
+    next_week = NOON + 7 * 86400
+    assert "closed until 08:00 by" in admission(Wishes(closed_until=tomorrow), RULES, NOON).because
+    assert "closed until 2026-11-29 12:00 by" in admission(Wishes(closed_until=next_week), RULES, NOON).because
+
+
 def test_a_wish_starts_a_stopped_machine() -> None:
     decision = one(gpu(MachineState.STOPPED), SESSION)
     assert (decision.action, decision.reason) == (Action.START, "one session is open")
@@ -92,8 +109,8 @@ def test_a_refusal_is_waited_out() -> None:
         (601.0, 3.0, (), Action.STOP),
         (601.0, 3.0, ("stranger",), Action.HOLD),  # somebody streams without a session
         (601.0, 60.0, (), Action.HOLD),  # nobody knows
-        (601.0, None, (), Action.HOLD),  # nobody knows
-        (86400.0, None, (), Action.HOLD),
+        (599.0, None, (), Action.HOLD),  # lingers, although it never was ready
+        (601.0, None, (), Action.STOP),  # never ready, so no ticket was given out for it
     ],
 )
 def test_idle(ended: float, report_age: float | None, sids: tuple[str, ...], action: Action) -> None:

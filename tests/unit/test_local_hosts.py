@@ -209,7 +209,7 @@ def test_the_units_of_the_edge() -> None:
     assert caddy.env["EDGE_API"] == "http://127.0.0.1:1234"
     assert caddy.env["EDGE_API_STAGE"] == "/local"
     assert caddy.env["EDGE_ORIGINS"] == "https://localhost:8443"
-    assert caddy.env["EDGE_STREAMS_PER_GPU"] == "8"
+    assert caddy.env["EDGE_STREAMS_PER_GPU"] == "68"
     assert caddy.env["EDGE_OPEN_STREAMS"] == "off"
     assert link.env["LINK_UPSTREAM_FILE"] == "/root/etc/hosts"
     assert link.env["LINK_CA_FILE"] == "/state/caddy/pki/authorities/local/root.crt"
