@@ -19,6 +19,8 @@ from gpu_bootstrap.windows import PAUSE_S, Span
 
 MEASURED = 200
 """Decodes whose duration the host report's median is of."""
+SHARED_FOR_S = 10.0
+"""A host whose streams wait for each other counts as shared for this long."""
 BREATH_S = 0.15
 """Silence within speech where it may be cut without harm to a word."""
 UNLIKELY = -1.0
@@ -45,6 +47,7 @@ class Decoder:
         self.model = model
         self._turns = Turns()
         self._seconds: deque[float] = deque(maxlen=MEASURED)
+        self._contended_at = -SHARED_FOR_S
         self.failures = 0
         """Decodes that failed one after another, up to now."""
 
@@ -52,20 +55,27 @@ class Decoder:
     def languages(self) -> list[str]:
         return list(self.model.supported_languages)
 
+    @property
+    def shared(self) -> bool:
+        """Whether streams had to wait for each other in the last seconds."""
+        return time.monotonic() - self._contended_at < SHARED_FOR_S
+
     def decode_s_p50(self) -> float | None:
         """Median seconds of a decode lately; None before the first."""
         measured = list(self._seconds)
         return round(statistics.median(measured), 3) if measured else None
 
-    def transcribe(self, samples: Samples, wishes: Wishes, *, final: bool) -> tuple[list[Piece], Any]:
+    def transcribe(
+        self, samples: Samples, wishes: Wishes, *, final: bool, live: bool = True
+    ) -> tuple[list[Piece], Any]:
         """The words of at most 30 s and WhisperLive's `TranscriptionInfo` (language and its probability).
 
-        A `final` decode may try again at other temperatures when it doubts itself; one that will be repeated
-        with more audio anyway does not.
+        A decode that is not `final` will be repeated with more audio and takes the quick way: no beam. None tries
+        again at other temperatures: that costs seconds and gains nothing on speech that a VAD has found. `live`
+        decodes go before those of a backlog.
         """
-        retries = {} if final else {"temperature": 0.0}
         try:
-            with self._turns:
+            with self._turns.take(first=live):
                 began = time.monotonic()
                 segments, info = self.model.transcribe(
                     samples,
@@ -75,11 +85,15 @@ class Decoder:
                     hotwords=wishes.hotwords,
                     word_timestamps=wishes.word_timestamps,
                     vad_filter=False,
-                    **retries,
+                    temperature=0.0,
+                    beam_size=5 if final else 1,
                 )
                 # WhisperLive's model decodes here or on reading, depending on its version; be done before the next.
                 heard = list(segments or ())
-                self._seconds.append(time.monotonic() - began)
+                ended = time.monotonic()
+                self._seconds.append(ended - began)
+                if self._turns.waiting:
+                    self._contended_at = ended
         except Exception:
             self.failures += 1
             raise

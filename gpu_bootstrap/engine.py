@@ -16,22 +16,20 @@ from whisper_live.backend.faster_whisper_backend import (
 
 from gpu_bootstrap import closing, log
 from gpu_bootstrap.audio import AudioBuffer, Samples
-from gpu_bootstrap.commit import Agreement, Piece
+from gpu_bootstrap.commit import Piece
 from gpu_bootstrap.decoder import Decoder, Wishes, find_speech, pause
 from gpu_bootstrap.frames import RATE
 from gpu_bootstrap.guard import Guard
 from gpu_bootstrap.handshake import Handshake
-from gpu_bootstrap.windows import LONGEST_S, Span, Stretch, gaps, next_stretch
+from gpu_bootstrap.recogniser import Heard, Policy, Recogniser
+from gpu_bootstrap.windows import LONGEST_S, Span
 
-STEP_S = 0.3
-"""New audio after which the voice detector listens again: a part of the pause that ends an utterance."""
-OPEN_STEP_S = 0.7
-"""New audio after which speech that goes on is decoded again."""
-SHORTEST_S = 1.0
-"""Speech that goes on is decoded from this length on; Whisper makes up words for less."""
-WINDOW_S = LONGEST_S + 2.0
 LANGUAGE_S = 3.0
 """Speech needed before its detected language is taken for the stream's."""
+LIVE_S = 20.0
+"""A stream with less than this waiting is being spoken; one with more catches up, and lets the others go first."""
+SHARED_S = 10.0
+"""The longest stretch of a backlog decoded at once while others are served too."""
 MOST_BACKLOG_S = 120.0
 """Audio waiting to be decoded beyond which the socket is not read: 7.7 MB; TCP then holds the sender."""
 
@@ -44,7 +42,12 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
         self.audio = AudioBuffer()
         self._handshake = handshake
         self._decoder = decoder
-        self._agreement = Agreement(min(3, max(2, handshake.same_output_threshold)))
+        policy = Policy(
+            pause_s=pause(handshake.vad_parameters),
+            settled_times=min(3, max(2, handshake.same_output_threshold)),
+            vad=handshake.use_vad,
+        )
+        self._recogniser = Recogniser(self.audio, policy, self._listen, self._decode)
         self._wishes = Wishes(
             language=None,
             task=handshake.task,
@@ -112,72 +115,42 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
             self.guard.end(closing.DECODER_FAILED)
 
     def _work(self) -> None:
-        examined = opened = 0.0  # stream seconds: heard by the voice detector, decoded while speech went on
         while not self.audio.abandoned:
-            self.audio.wait_for_audio(examined + STEP_S, 1.0)
-            finished = self.audio.finished
-            window, base = self.audio.window(WINDOW_S), self.audio.done
-            length = len(window) / RATE
-            if finished and not length:
+            self.audio.wait_for_audio(self._recogniser.next_at, 1.0)
+            if self.audio.finished and self.audio.received <= self.audio.done:
                 return
-            if not finished and base + length < examined + STEP_S:
+            heard = self._recogniser.step(self._slice_s())
+            if heard is None or self.audio.abandoned:
                 continue
-            examined = base + length
-            more = self.audio.received > examined
-            speech = self._speech(window)
-            stretch = next_stretch(speech, length, finished=finished and not more, pause_s=self._pause_s)
-            if stretch.start:
-                self._agreement.reset()
-                self.audio.advance(stretch.start)
-            if stretch.closed or stretch.full:
-                self._decode(window, stretch, speech)
-                examined = opened = self.audio.done
-            elif stretch.end == stretch.start:
-                examined = self.audio.done if more or finished else examined
-            elif more:
-                examined = base  # the window grows with what waits already; no use in decoding it before
-                continue
-            elif stretch.end - stretch.start >= SHORTEST_S and examined >= opened + OPEN_STEP_S:
-                self._decode(window, stretch, speech)
-                opened = examined
-            else:
-                continue
+            if heard.decoded_until is not None:
+                self._decoded_until = heard.decoded_until
+                self._show(heard)
             self._progress()
 
-    @property
-    def _pause_s(self) -> float:
-        return pause(self._handshake.vad_parameters)
+    def _slice_s(self) -> float:
+        """A backlog is decoded in long stretches, and in short ones while other streams wait for their turn."""
+        return SHARED_S if self._decoder.shared and not self._live else LONGEST_S
 
-    def _speech(self, window: Samples) -> list[Span]:
-        if not self._handshake.use_vad:
-            return [(0.0, len(window) / RATE)] if len(window) else []
+    @property
+    def _live(self) -> bool:
+        return self.audio.received - self.audio.done <= LIVE_S
+
+    def _listen(self, window: Samples) -> list[Span]:
         return find_speech(window, self._handshake.vad_parameters)
 
-    def _decode(self, window: Samples, stretch: Stretch, speech: list[Span]) -> None:
-        """Decode the stretch, send what became final and what is open, and be done with the final part."""
-        samples = window[round(stretch.start * RATE) : round(stretch.end * RATE)]
+    def _decode(self, samples: Samples, final: bool) -> list[Piece]:
         length = len(samples) / RATE
         wishes = dataclasses.replace(self._wishes, language=self.language)
-        pieces, info = self._decoder.transcribe(samples, wishes, final=stretch.closed or stretch.full)
-        if self.language is None and info is not None and (stretch.closed or length >= LANGUAGE_S):
+        pieces, info = self._decoder.transcribe(samples, wishes, final=final, live=self._live)
+        if self.language is None and info is not None and (final or length >= LANGUAGE_S):
             self.set_language(info)
-        if stretch.closed:
-            verdict = self._agreement.closed(pieces, length)
-        elif stretch.full:
-            verdict = self._agreement.full(pieces, length)
-        else:
-            quiet = gaps(speech, stretch.start, stretch.end) if self._handshake.use_vad else None
-            verdict = self._agreement.growing(pieces, length, quiet)
-        metrics.track_audio_processed(verdict.done)
-        self._decoded_until = self.audio.done + length
-        self._show(verdict.final, verdict.open)
-        self.audio.advance(verdict.done)
+        return pieces
 
-    def _show(self, final: tuple[Piece, ...], still_open: tuple[Piece, ...]) -> None:
+    def _show(self, heard: Heard) -> None:
         """Send what has become final, each segment at least once, and the partial."""
-        base = self.audio.done
-        new = [self._segment(piece, base, completed=True) for piece in final]
-        partial = [self._partial(still_open, base)] if still_open else []
+        new = [self._segment(piece, heard.base, completed=True) for piece in heard.final]
+        partial = [self._segment(piece, heard.base, completed=False) for piece in heard.open]
+        metrics.track_audio_processed(self.audio.done - heard.base)
         if not new and not partial and not self._partial_shown:
             return
         most = self.send_last_n_segments
@@ -207,12 +180,6 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
             base + piece.start, base + piece.end, piece.text, completed=completed, words=words
         )
         return formatted
-
-    def _partial(self, pieces: tuple[Piece, ...], base: float) -> dict[str, object]:
-        """The open pieces as one: a message carries at most one segment that is not completed."""
-        words = [word for piece in pieces for word in piece.words or ()]
-        whole = Piece(pieces[0].start, pieces[-1].end, "".join(p.text for p in pieces), tuple(words) or None)
-        return self._segment(whole, base, completed=False)
 
     def _progress(self) -> None:
         # Audio before processed_until gives no further words and need not be sent again after a drop.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 LONGEST_S = 28.0
 """Whisper sees 30 s at once; a little less leaves room for its own padding."""
-PAUSE_S = 0.5
+PAUSE_S = 0.4
 """Silence after which what was said is an utterance, final when decoded."""
 LEAD_S = 0.3
 """Kept before and after speech: the VAD hears a word a little late and drops its last breath."""
@@ -32,10 +32,17 @@ class Stretch:
     full: bool = False
 
 
-def next_stretch(speech: Sequence[Span], length: float, *, finished: bool, pause_s: float = PAUSE_S) -> Stretch:
+def next_stretch(
+    speech: Sequence[Span],
+    length: float,
+    *,
+    finished: bool,
+    pause_s: float = PAUSE_S,
+    longest_s: float = LONGEST_S,
+) -> Stretch:
     """The next stretch of a window of `length` seconds with speech at the given spans (ordered, gaps of any size).
 
-    `finished`: no audio follows the window.
+    `finished`: no audio follows the window. `longest_s`: the longest stretch to decode at once.
     """
     if not speech:
         kept = 0.0 if finished else min(length, LEAD_S + pause_s)
@@ -43,16 +50,16 @@ def next_stretch(speech: Sequence[Span], length: float, *, finished: bool, pause
     start = max(0.0, speech[0][0] - LEAD_S)
     utterances = join(speech, pause_s)
     closed = [span for span in utterances if finished or length - span[1] >= pause_s]
-    if not closed and length - start < LONGEST_S:
+    if not closed and length - start < longest_s:
         return Stretch(start, length)
-    if not closed or closed[0][1] - start > LONGEST_S:
-        cut = _widest_gap(speech, start + LONGEST_S / 2, start + LONGEST_S)
-        return Stretch(start, cut, closed=True) if cut is not None else Stretch(start, start + LONGEST_S, full=True)
+    if not closed or closed[0][1] - start > longest_s:
+        cut = _widest_gap(speech, start + longest_s / 2, start + longest_s)
+        return Stretch(start, cut, closed=True) if cut is not None else Stretch(start, start + longest_s, full=True)
     last = 0
     while (
         last + 1 < len(closed)
         and closed[last + 1][0] - closed[last][1] < MOST_SILENCE_S
-        and closed[last + 1][1] + LEAD_S - start <= LONGEST_S
+        and closed[last + 1][1] + LEAD_S - start <= longest_s
     ):
         last += 1
     following = next((span[0] for span in utterances if span[0] > closed[last][1]), None)

@@ -12,7 +12,7 @@ from gpu_bootstrap.errors import ConfigurationError, ModelError
 from gpu_bootstrap.guard import SILENT_S, Keepalive
 from gpu_bootstrap.models import Device, check, choose_device
 from gpu_bootstrap.settings import Settings
-from gpu_bootstrap.turns import Turns
+from gpu_bootstrap.turns import PASSED_OVER, Turns
 from tests.waiting import wait_until
 
 
@@ -63,11 +63,11 @@ def test_turns_are_taken_in_the_order_asked_for() -> None:
 
     def take(number: int) -> None:
         asked.release()
-        with turns:
+        with turns.take():
             order.append(number)
 
     threads = [threading.Thread(target=take, args=(number,)) for number in range(5)]
-    with turns:
+    with turns.take():
         for number, thread in enumerate(threads):
             thread.start()
             asked.acquire()
@@ -79,10 +79,28 @@ def test_turns_are_taken_in_the_order_asked_for() -> None:
 
 def test_a_turn_that_fails_is_over() -> None:
     turns = Turns()
-    with pytest.raises(ValueError), turns:
+    with pytest.raises(ValueError), turns.take():
         raise ValueError
-    with turns:
+    with turns.take():
         pass
+
+
+def test_live_speech_goes_before_a_backlog_but_not_for_ever() -> None:
+    turns, order = Turns(), list[str]()
+
+    def take(name: str, first: bool) -> None:
+        with turns.take(first=first):
+            order.append(name)
+
+    asked = [("backlog", False), *((f"live {n}", True) for n in range(PASSED_OVER + 2))]
+    threads = [threading.Thread(target=take, args=one) for one in asked]
+    with turns.take():
+        for number, thread in enumerate(threads):
+            thread.start()
+            wait_until(lambda n=number: turns.waiting > n, 5, "the thread to stand in line")  # type: ignore[misc]
+    for thread in threads:
+        thread.join()
+    assert order.index("backlog") == PASSED_OVER
 
 
 class TestKeepalive:

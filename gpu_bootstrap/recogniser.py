@@ -1,0 +1,185 @@
+"""One stream's recognition, a step at a time: which audio to decode when, and what its words are worth.
+
+No thread and no clock: the launcher's decoding thread drives it with audio as it comes (engine.EdgeClient), the
+replay under bench/ with the same audio in a time of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gpu_bootstrap.audio import AudioBuffer, Samples
+from gpu_bootstrap.commit import SETTLED_TIMES, Agreement, Piece, Verdict
+from gpu_bootstrap.context import Context, behind
+from gpu_bootstrap.frames import RATE
+from gpu_bootstrap.shown import Shown
+from gpu_bootstrap.windows import LONGEST_S, PAUSE_S, Span, Stretch, gaps, next_stretch
+
+PATIENCE = 2.0
+"""Times the last decode's length that passes before open words are read again: a slow host must keep up."""
+MOST_LAG_S = 3.0
+
+
+@dataclass(frozen=True)
+class Policy:
+    """When to decode and what to believe; docs/launcher.md has the measurements behind the defaults. Seconds."""
+
+    pause_s: float = PAUSE_S
+    """Silence that ends an utterance."""
+    step_s: float = 0.2
+    """New audio after which the voice detector listens again: a part of the pause that ends an utterance."""
+    open_step_s: float = 0.9
+    """New audio after which speech that goes on is decoded again."""
+    shortest_s: float = 1.0
+    """Speech that goes on is decoded from this length on; Whisper makes up words for less."""
+    agree_from_s: float = 10.0
+    """Speech that goes on without a pause becomes final by agreement of decodes from this length on."""
+    settled_times: int = SETTLED_TIMES
+    vad: bool = True
+    context: bool = True
+    in_time_s: float = 0.8
+    """A final decode that takes longer than this is to hear less of what was said before; see Context.longest_s."""
+    steady: bool = True
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a step found. Pieces in seconds from `base`, a time of the stream; `open` is to be shown as one."""
+
+    base: float
+    final: tuple[Piece, ...] = ()
+    open: tuple[Piece, ...] = ()
+    decoded_until: float | None = None
+    """Up to where of the stream a decode has read; None when there was none."""
+
+
+Decode = Callable[[Samples, bool], Sequence[Piece]]
+"""Samples and whether their words are final, to pieces in seconds from the first sample."""
+
+
+class Recogniser:
+    """Reads the audio buffer from one thread; `step` says what is new."""
+
+    def __init__(
+        self, audio: AudioBuffer, policy: Policy, listen: Callable[[Samples], list[Span]], decode: Decode
+    ) -> None:
+        self._audio = audio
+        self._policy = policy
+        self._listen = listen
+        self._decode = decode
+        self._agreement = Agreement(policy.settled_times)
+        self._context = Context()
+        self._shown = Shown()
+        self._examined = 0.0
+        self._opened = 0.0
+        self._lag_s = 0.0
+
+    @property
+    def next_at(self) -> float:
+        """The stream's second up to which audio must be there before a step is of use."""
+        return self._examined + self._policy.step_s
+
+    def step(self, slice_s: float = LONGEST_S) -> Heard | None:
+        """Look at what is there and decode at most once; None when nothing is to be said.
+
+        `slice_s`: the longest stretch to decode at once. Whatever `decode` raises goes through, and the audio
+        stays.
+        """
+        audio, policy = self._audio, self._policy
+        finished = audio.finished
+        window, base = audio.window(slice_s + 2.0), audio.done
+        length = len(window) / RATE
+        if not length or (not finished and base + length < self.next_at):
+            return None
+        self._examined = base + length
+        # Half a sample of slack: the two sums of the same samples differ in their last bits.
+        more = audio.received - self._examined > 0.5 / RATE
+        speech = self._listen(window) if policy.vad else [(0.0, length)]
+        stretch = next_stretch(
+            speech, length, finished=finished and not more, pause_s=policy.pause_s, longest_s=slice_s
+        )
+        if stretch.start:
+            self._agreement.reset()
+            self._shown.reset()
+            audio.advance(stretch.start)
+        if stretch.closed or stretch.full:
+            heard = self._read(window, stretch, speech)
+            self._examined = self._opened = audio.done
+            return heard
+        if stretch.end == stretch.start:
+            if more or finished:
+                self._examined = audio.done
+            return Heard(audio.done)
+        if more:
+            self._examined = base  # the window grows with what waits already; no use in decoding it before
+            return None
+        if stretch.end - stretch.start >= policy.shortest_s and self._examined >= self._opened + max(
+            policy.open_step_s, PATIENCE * self._lag_s
+        ):
+            heard = self._read(window, stretch, speech)
+            self._opened = self._examined
+            return heard
+        return None
+
+    def _timed(self, samples: Samples, final: bool) -> list[Piece]:
+        """Decode, and take the audio that came meanwhile as the time it took: all the clock there is."""
+        received = self._audio.received
+        pieces = list(self._decode(samples, final))
+        if not self._audio.finished:
+            self._lag_s = min(self._audio.received - received, MOST_LAG_S)
+        return pieces
+
+    def _read(self, window: Samples, stretch: Stretch, speech: list[Span]) -> Heard:
+        """Decode the stretch; be done with what became final."""
+        samples = window[round(stretch.start * RATE) : round(stretch.end * RATE)]
+        length = len(samples) / RATE
+        spoken = sum(max(0.0, min(end, stretch.end) - max(begin, stretch.start)) for begin, end in speech)
+        if stretch.closed:
+            verdict = self._agreement.closed(self._read_in_context(samples, spoken), length)
+        elif stretch.full:
+            verdict = self._agreement.full(self._decode(samples, True), length)
+        elif length < self._policy.agree_from_s and self._policy.vad:
+            verdict = Verdict((), tuple(self._timed(samples, False)), 0.0)
+        else:
+            quiet = gaps(speech, stretch.start, stretch.end) if self._policy.vad else None
+            verdict = self._agreement.growing(self._timed(samples, False), length, quiet)
+        base = self._audio.done
+        if verdict.final or stretch.closed:
+            self._shown.reset()
+            done = samples[: round(verdict.done * RATE)]
+            self._context.remember(done, "".join(piece.text for piece in verdict.final))
+        self._audio.advance(verdict.done)
+        return Heard(base, verdict.final, self._steady(verdict.open), base + length)
+
+    def _read_in_context(self, samples: Samples, spoken_s: float) -> list[Piece]:
+        context = self._context.before(samples) if self._policy.context else []
+        if context:
+            joint = np.concatenate([*(said.samples for said in context), samples])
+            seam_s = (len(joint) - len(samples)) / RATE
+            joined = self._timed(joint, True)
+            self._context.paced(self._lag_s / self._policy.in_time_s)
+            pieces = behind(joined, seam_s, context, spoken_s)
+            if pieces is not None:
+                return pieces
+        pieces = self._timed(samples, True)
+        self._context.paced(self._lag_s / self._policy.in_time_s)
+        return pieces
+
+    def _steady(self, pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+        """The open pieces as one, its words only as sure as they may be shown."""
+        if not pieces:
+            return ()
+        whole = Piece(
+            pieces[0].start,
+            pieces[-1].end,
+            "".join(piece.text for piece in pieces),
+            tuple(word for piece in pieces for word in piece.words or ()) or None,
+        )
+        if not self._policy.steady:
+            return (whole,)
+        text = self._shown.take(whole.text)
+        words = whole.words[: len(text.split())] if whole.words else None
+        return (replace(whole, text=text, words=words),)
