@@ -29,6 +29,9 @@ ALIKE = 0.5
 SLOWEST = 0.8
 """Words a second that speech has at least: a decode with fewer has taken a repeated sentence for one."""
 
+FASTEST = 8.0
+"""Words a second that speech has at most: a decode with more repeats itself."""
+
 Samples = NDArray[np.float32]
 
 
@@ -94,7 +97,8 @@ def behind(pieces: Sequence[Piece], seam_s: float, context: Sequence[Said], spok
             rest = _behind_seam(piece, seam_s, known, seen)
             if rest is not None:
                 kept.append(rest)
-    if sum(len(plain(piece.text)) for piece in kept) < max(1.0, spoken_s * SLOWEST):
+    count = sum(len(plain(piece.text)) for piece in kept)
+    if not max(1.0, spoken_s * SLOWEST) <= count <= max(4.0, spoken_s * FASTEST):
         return None
     return [_moved(piece, seam_s) for piece in kept]
 

@@ -62,6 +62,10 @@ def test_a_repeat_taken_for_one_is_told() -> None:
     assert behind([Piece(0, 6.0, " You stop and you look.")], 3.0, [said("you stop and you look")], 1.8) is None
 
 
+def test_a_decode_that_repeats_itself_is_told() -> None:
+    assert behind([Piece(3.0, 6.0, " and again" * 20)], 3.0, [said("one two")], 1.8) is None
+
+
 def test_words_heard_otherwise_than_before_still_part_at_the_same_place() -> None:
     known = ["the", "council", "meets", "on", "monday", "every", "month"]
     assert (

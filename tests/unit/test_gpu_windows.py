@@ -45,7 +45,7 @@ def test_a_cut_in_a_short_gap_takes_half_of_it() -> None:
 
 
 def test_speech_without_a_pause_is_cut_in_its_widest_breath() -> None:
-    breaths = [(0.0, 8.0), (8.4, 17.0), (17.2, 22.0), (22.3, 30.0)]
+    breaths = [(0.0, 8.0), (8.3, 17.0), (17.2, 22.0), (22.3, 30.0)]
     assert next_stretch(breaths, 30.0, finished=False) == Stretch(0.0, (22.0 + 22.3) / 2, closed=True)
 
 
