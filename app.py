@@ -8,7 +8,7 @@ from chalice.app import IAMAuthorizer, Rate, Response
 
 from chalicelib import web, wiring
 from chalicelib.errors import Invalid
-from chalicelib.services import edge, events, host_link, power, sessions, status, tokens, version
+from chalicelib.services import bookings, costs, edge, events, host_link, power, sessions, status, tokens, version
 from chalicelib.services.context import Context
 from chalicelib.services.events import Cause
 from chalicelib.services.tokens import Principal, Role
@@ -93,6 +93,33 @@ def restart_gpu() -> Response:
     return Response(status.status(context), status_code=202)
 
 
+@app.route("/v1/bookings", methods=["POST"], content_types=ANY)
+def book() -> Response:
+    context, principal, cause = _called(Role.OPERATOR)
+    body = _body(
+        start=web.moment,
+        end=web.moment,
+        weekly=web.weekly,
+        model=web.text(128),
+        language=LANGUAGE,
+        note=web.text(200),
+    )
+    return Response(bookings.book(context, principal, bookings.WantedBooking(**body), cause), status_code=201)
+
+
+@app.route("/v1/bookings", methods=["GET"])
+def list_bookings() -> dict[str, Any]:
+    context, _, _ = _called(Role.OPERATOR)
+    return bookings.bookings(context)
+
+
+@app.route("/v1/bookings/{booking_id}", methods=["DELETE"], content_types=ANY)
+def cancel_booking(booking_id: str) -> Response:
+    context, _, cause = _called(Role.OPERATOR)
+    bookings.cancel(context, booking_id, cause)
+    return Response("", status_code=204)
+
+
 @app.route("/v1/status", methods=["GET"])
 def get_status() -> dict[str, Any]:
     context, _, _ = _called(Role.VIEWER)
@@ -116,6 +143,16 @@ def report(instance_id: str) -> dict[str, Any]:
 def get_events() -> dict[str, Any]:
     context, _, _ = _called(Role.VIEWER)
     return events.since(context.store, web.query(app.caller(), "since"), context.clock())
+
+
+@app.route("/v1/costs", methods=["GET"])
+def get_costs() -> dict[str, Any] | Response:
+    context, _, _ = _called(Role.VIEWER)
+    period = web.chosen(app.caller(), "period", costs.PERIODS)
+    answer = costs.costs(context, period)
+    if web.chosen(app.caller(), "format", ("json", "csv")) == "json":
+        return answer
+    return Response(costs.as_csv(answer), headers={"Content-Type": "text/csv; charset=utf-8"}, status_code=200)
 
 
 @app.route("/v1/health", methods=["GET"])

@@ -92,6 +92,10 @@ class Machines(Protocol):
         """Start once, without a retry inside; MachineRefused says which kind of no."""
         ...
 
+    def change_type(self, instance_id: str, machine_type: str) -> None:
+        """Give a stopped machine another type; MachineRefused (kind STATE) when it is not stopped."""
+        ...
+
     def stop(self, instance_id: str, force: bool = False) -> None:
         """Stop; MachineRefused says which kind of no."""
         ...

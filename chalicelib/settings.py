@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from chalicelib.domain.night import Night
 
@@ -60,6 +61,34 @@ class Settings:
         unit="minutes",
         default=240.0,
     )
+    gpu_types: str = _field(
+        "GPU_TYPES",
+        'Machine types to try when AWS has no room, best first, e.g. "g4dn.xlarge g5.xlarge"; empty: no other.',
+        default="",
+    )
+    boot_max_minutes: float = _field(
+        "BOOT_MAX_MINUTES",
+        "A machine that runs this long without one report is stopped and started again.",
+        unit="minutes",
+        default=6.0,
+    )
+    stop_max_minutes: float = _field(
+        "STOP_MAX_MINUTES",
+        "A machine that takes longer to stop is stopped by force.",
+        unit="minutes",
+        default=10.0,
+    )
+    time_zone: str = _field(
+        "TIME_ZONE",
+        "IANA zone of days, months and weekly bookings; empty: the night's, else UTC.",
+        default="",
+    )
+    monthly_budget: float = _field(
+        "MONTHLY_BUDGET",
+        "A warning is written when the GPUs of a month cost more; 0: none.",
+        unit="dollars",
+        default=0.0,
+    )
     require_ticket: bool = _field(
         "REQUIRE_TICKET",
         "Streams need a session's ticket; the hosts are told so by their own settings.",
@@ -93,6 +122,12 @@ class Settings:
                 Night.parse(settings.night)
             except ValueError as error:
                 raise SettingsError(f"NIGHT: {error}") from error
+        if settings.time_zone:
+            try:
+                ZoneInfo(settings.time_zone)
+            except (ZoneInfoNotFoundError, ValueError) as error:
+                words = f"TIME_ZONE: {settings.time_zone!r} is not an IANA time zone such as Europe/Berlin"
+                raise SettingsError(words) from error
         return settings
 
 
@@ -106,7 +141,9 @@ def _parse(variable: str, text: str, default: object) -> object:
             number = float(text)
         except ValueError:
             number = -1.0
-        if not 0 < number < 1e6:
-            raise SettingsError(f"{variable} must be a positive number of minutes, not {text!r}")
+        # Where nothing is the default, nothing may be asked for by name.
+        if not (0 < number < 1e6 or number == default):
+            unit = "dollars" if default == 0 else "minutes"
+            raise SettingsError(f"{variable} must be a positive number of {unit}, not {text!r}")
         return number
     return text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -177,6 +177,14 @@ def query(request: Request, name: str) -> str:
     return str(parameters.get(name) or "")
 
 
+def chosen(request: Request, name: str, allowed: Sequence[str]) -> str:
+    """A query parameter that is one of a few words; the first of them when it is not given."""
+    value = query(request, name) or allowed[0]
+    if value not in allowed:
+        raise Invalid(f"{name} must be one of {', '.join(allowed)}.", field=name)
+    return value
+
+
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
@@ -261,6 +269,13 @@ def latency(name: str, value: Any) -> Any:
     if isinstance(value, dict) and len(value) <= 8:
         return {str(key)[:16]: read(f"{name}.{str(key)[:16]}", one) for key, one in value.items()}
     return read(name, value)
+
+
+def weekly(name: str, value: Any) -> bool | str:
+    """True, false, or the name of a time zone."""
+    if isinstance(value, bool) or (isinstance(value, str) and 0 < len(value) <= 64):
+        return value
+    raise Invalid(f"{name} must be true, or an IANA time zone such as Europe/Berlin.", field=name)
 
 
 def host_identity(request: Any, instance_id: str) -> None:

@@ -80,7 +80,11 @@ class FakeMachines:
     machines: dict[str, Machine] = field(default_factory=dict)
     starts: list[str] = field(default_factory=list)
     stops: list[str] = field(default_factory=list)
+    forced: list[str] = field(default_factory=list)
+    changes: list[tuple[str, str]] = field(default_factory=list)
     refuse_start: MachineRefused | None = None
+    no_room: set[tuple[str, str]] = field(default_factory=set)
+    """(type, zone) pairs of which AWS has none free."""
     refuse_describe: MachineRefused | None = None
     late: Mapping[str, MachineState] = field(default_factory=dict)
     """What describe says against the truth, as an eventually consistent read does."""
@@ -101,12 +105,23 @@ class FakeMachines:
         machine = self._get(instance_id)
         if machine.state.awake:
             return
+        if (machine.type, machine.zone) in self.no_room:
+            words = f"We currently do not have sufficient {machine.type} capacity ({machine.zone})."
+            raise MachineRefused(RefusalKind.CAPACITY, "InsufficientInstanceCapacity", words)
         if machine.state is not MachineState.STOPPED:
             raise MachineRefused(RefusalKind.STATE, "IncorrectInstanceState", f"it is {machine.state}")
         self.become(instance_id, MachineState.PENDING)
 
-    def stop(self, instance_id: str, force: bool = False) -> None:  # noqa: ARG002  # the port's signature
+    def change_type(self, instance_id: str, machine_type: str) -> None:
+        self.changes.append((instance_id, machine_type))
+        if self._get(instance_id).state is not MachineState.STOPPED:
+            raise MachineRefused(RefusalKind.STATE, "IncorrectInstanceState", "it is not stopped")
+        self.machines[instance_id] = replace(self.machines[instance_id], type=machine_type)
+
+    def stop(self, instance_id: str, force: bool = False) -> None:
         self.stops.append(instance_id)
+        if force:
+            self.forced.append(instance_id)
         machine = self._get(instance_id)
         if machine.state is MachineState.PENDING:
             raise MachineRefused(RefusalKind.STATE, "IncorrectInstanceState", "it is pending")

@@ -21,6 +21,7 @@ _KINDS = {
     "InsufficientInstanceCapacity": RefusalKind.CAPACITY,
     "InsufficientHostCapacity": RefusalKind.CAPACITY,
     "InsufficientCapacity": RefusalKind.CAPACITY,
+    "Unsupported": RefusalKind.CAPACITY,  # this zone never has this type: as good as none free now
     "VcpuLimitExceeded": RefusalKind.QUOTA,
     "InstanceLimitExceeded": RefusalKind.QUOTA,
     "IncorrectInstanceState": RefusalKind.STATE,
@@ -56,6 +57,13 @@ class Ec2Machines:
 
     def start(self, instance_id: str) -> None:
         _asked(lambda: self._clients.ec2_once.start_instances(InstanceIds=[instance_id]))
+
+    def change_type(self, instance_id: str, machine_type: str) -> None:
+        _asked(
+            lambda: self._clients.ec2.modify_instance_attribute(
+                InstanceId=instance_id, InstanceType={"Value": machine_type}
+            )
+        )
 
     def stop(self, instance_id: str, force: bool = False) -> None:
         _asked(lambda: self._clients.ec2.stop_instances(InstanceIds=[instance_id], Force=force))

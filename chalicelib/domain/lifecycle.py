@@ -6,33 +6,20 @@ says. `decide` never acts and never waits; it is asked again at the next tick, e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
+from chalicelib.domain.capacity import Ladder, Rung, ladder
 from chalicelib.domain.machines import Drain, DrainKind, MachineState, Observation, View
-from chalicelib.domain.night import Night
-from chalicelib.domain.times import DAY_S, clock_text, date_text
+from chalicelib.domain.rules import Admission, Rules, admission
+from chalicelib.domain.times import clock_text
 from chalicelib.domain.wishes import Booking, Evidence, Order, OrderKind, Session, Wishes
 
 DRAIN_S = 15.0
 """From an operator's stop or restart to the closing of streams: three reports, so that the host hears of it."""
 CLOSE_MARGIN_S = 30.0
 """How long after the closing a host may take to flush last words before it is stopped anyway, where it may be."""
-
-
-class Phase(StrEnum):
-    """The phases a person sees."""
-
-    ASLEEP = "asleep"
-    WAKING_CAPACITY = "waking.capacity"
-    WAKING_BOOT = "waking.boot"
-    WAKING_SERVICE = "waking.service"
-    READY = "ready"
-    DRAINING = "draining"
-    STOPPING = "stopping"
-    FAILED = "failed"
 
 
 class Action(StrEnum):
@@ -64,50 +51,12 @@ class Decision:
     reason: str
     next: Next | None = None
     drain: Drain | None = None
-
-
-@dataclass(frozen=True)
-class Closing:
-    """A session that is over: since when, and why, in words."""
-
-    session_id: str
-    at: float
-    reason: str
-    kind: str = "expired"
-
-
-@dataclass(frozen=True)
-class Rules:
-    """The settings that decide; durations in seconds."""
-
-    idle_s: float = 600.0
-    night: Night | None = None
-    night_grace_s: float = 300.0
-    hard_max_s: float = 43200.0
-    tickets: bool = True
-    """Whether streams need a ticket, so that nobody can stream on a machine that never was ready."""
-
-
-@dataclass(frozen=True)
-class Admission:
-    """Whether sessions are admitted now; if not, until when and why."""
-
-    open: bool
-    until: float | None = None
-    because: str = ""
-
-
-def admission(wishes: Wishes, rules: Rules, now: float) -> Admission:
-    """Night and closed_until refuse new sessions; a running booking overrides both."""
-    if wishes.booked(now):
-        return Admission(True)
-    if wishes.closed_until is not None and wishes.closed(now):
-        text = _local(wishes.closed_until, rules, now)
-        return Admission(False, wishes.closed_until, f"closed until {text} by the operator")
-    night = rules.night.at(now) if rules.night else None
-    if night:
-        return Admission(False, night[1], f"closed until {_local(night[1], rules, now)} for the night")
-    return Admission(True)
+    type: str = ""
+    """With START: the machine type to take on first; empty: the one it has."""
+    force: bool = False
+    """With STOP: without waiting for the machine's own shutdown."""
+    impaired: bool = False
+    """With STOP: because it runs and never reported."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +70,8 @@ class _Scene:
     sessions: tuple[Session, ...]
     booking: Booking | None
     admission: Admission
+    ladder: Ladder
+    last_end: float | None
 
     @property
     def wanted(self) -> bool:
@@ -134,46 +85,71 @@ class _Scene:
     def who(self) -> str:
         """The wishes in words."""
         if self.booking is not None:
-            return f"{self.booking.by} booked it until {_local(self.booking.until(), self.rules, self.now)}"
+            if self.now < self.booking.start:
+                return f"{self.booking.by} booked it for {self.rules.clock(self.booking.start, self.now)}"
+            return f"{self.booking.by} booked it until {self.rules.clock(self.booking.until(), self.now)}"
         count = len(self.sessions)
         return "one session is open" if count == 1 else f"{count} sessions are open"
 
 
 def _scene(observation: Observation, wishes: Wishes, rules: Rules, now: float) -> _Scene:
-    sessions = tuple(wishes.live_sessions(now, observation.streaming()))
-    return _Scene(observation, wishes, rules, now, sessions, wishes.booked(now), admission(wishes, rules, now))
+    streaming = observation.streaming()
+    return _Scene(
+        observation,
+        wishes,
+        rules,
+        now,
+        sessions=tuple(wishes.live_sessions(now, streaming)),
+        booking=wishes.booked(now, rules.lead_s),
+        admission=admission(wishes, rules, now),
+        ladder=ladder(observation.gpus, rules.types, now),
+        last_end=wishes.last_end(now, streaming),
+    )
 
 
 def decide(observation: Observation, wishes: Wishes, rules: Rules, now: float) -> tuple[Decision, ...]:
     """One decision for each GPU machine, in the order of their ids.
 
     One wish or a hundred want one machine for now; the machine that is awake serves before one that would
-    have to be started, and one that EC2 refused lately comes last.
+    have to be started, and of those that would, the lowest rung of the capacity ladder.
     """
     scene = _scene(observation, wishes, rules, now)
-    wanted = {view.instance_id for view in _by_preference(observation.gpus, now)[: 1 if scene.wanted else 0]}
+    wanted = _chosen(scene) if scene.wanted else None
     ordered = sorted(observation.gpus, key=lambda view: view.instance_id)
-    return tuple(_for_machine(scene, view, view.instance_id in wanted) for view in ordered)
+    return tuple(_for_machine(scene, view, view.instance_id == wanted) for view in ordered)
 
 
-def _by_preference(gpus: Sequence[View], now: float) -> list[View]:
+def _chosen(scene: _Scene) -> str | None:
+    """The machine that shall serve."""
+    rungs = {rung.instance_id: place for place, rung in reversed(list(enumerate(scene.ladder.rungs)))}
+
     def rank(view: View) -> tuple[int, float, str]:
         state = view.machine.state
+        refusal = view.memory.refusal
+        place, wait = 6, refusal.until if refusal is not None else 0.0
         if state is MachineState.RUNNING:
-            return (0 if view.memory.drain is None else 2, 0.0, view.instance_id)
-        if state is MachineState.PENDING:
-            return (1, 0.0, view.instance_id)
-        if state is MachineState.STOPPED:
-            refusal = view.memory.refusal
-            waits = refusal.until if refusal is not None and refusal.until > now else 0.0
-            return (3 if not waits else 5, waits, view.instance_id)
-        return (4, 0.0, view.instance_id)
+            lost = view.silent(scene.now) or _mute(scene, view)
+            place, wait = (5 if lost else 0 if view.memory.drain is None else 2), 0.0
+        elif state is MachineState.PENDING:
+            place, wait = 1, 0.0
+        elif view.instance_id in rungs:
+            place, wait = 3, float(rungs[view.instance_id])
+        elif state is MachineState.STOPPING:
+            place, wait = 4, 0.0
+        return place, wait, view.instance_id
 
-    alive = [view for view in gpus if view.machine.state not in _GONE]
-    return sorted(alive, key=rank)
+    alive = [view for view in scene.observation.gpus if view.machine.state not in _GONE]
+    best = min(alive, key=rank, default=None)
+    return None if best is None else best.instance_id
 
 
 _GONE = (MachineState.SHUTTING_DOWN, MachineState.TERMINATED)
+
+
+def _mute(scene: _Scene, view: View) -> bool:
+    """Whether it runs and has been waited for in vain."""
+    since = view.mute_since()
+    return since is not None and scene.now - since >= scene.rules.mute_s
 
 
 def _for_machine(scene: _Scene, view: View, wanted: bool) -> Decision:
@@ -186,6 +162,10 @@ def _for_machine(scene: _Scene, view: View, wanted: bool) -> Decision:
         case MachineState.RUNNING:
             return _running(scene, view, wanted)
         case MachineState.STOPPING:
+            since = max(view.memory.state_since, view.memory.forced_at or 0.0)
+            if view.memory.state is state and scene.now - since >= scene.rules.stuck_s:
+                words = f"stopping for {(scene.now - view.memory.state_since) / 60:.0f} minutes, which is too long"
+                return Decision(view.instance_id, Action.STOP, words, force=True)
             if wanted:
                 return _hold(
                     view,
@@ -207,11 +187,18 @@ def _stopped(scene: _Scene, view: View, wanted: bool) -> Decision:
                 scene.admission.because,
                 Next("open", scene.admission.until, "sessions are admitted again"),
             )
+        if scene.wanted:
+            steps = scene.ladder
+            cause = "" if steps.rungs else steps.cause
+            return _hold(view, cause or "another machine serves", Next("start", steps.again_at, "it is needed"))
         return _hold(view, "nobody wants to speak", Next("start", None, "a session or a booking wakes it"))
-    refusal = view.memory.refusal
-    if refusal is not None and refusal.until > scene.now:
-        return _hold(view, refusal.message, Next("start", refusal.until, "EC2 is asked again"))
-    return Decision(view.instance_id, Action.START, scene.who())
+    rung: Rung | None = next((one for one in scene.ladder.rungs if one.instance_id == view.instance_id), None)
+    if rung is None:
+        cause = scene.ladder.cause or "it cannot be started now"
+        return _hold(view, cause, Next("start", scene.ladder.again_at, "EC2 is asked again"))
+    changed = rung.type if rung.type != view.machine.type else ""
+    words = f"{scene.who()}; as {changed}" if changed else scene.who()
+    return Decision(view.instance_id, Action.START, words, type=changed)
 
 
 def _running(scene: _Scene, view: View, wanted: bool) -> Decision:
@@ -224,6 +211,9 @@ def _running(scene: _Scene, view: View, wanted: bool) -> Decision:
     ordered = _ordered(scene, view, awake_since)
     if ordered is not None:
         return ordered
+    if scene.wanted and _mute(scene, view):
+        words = f"it runs since {clock_text(view.mute_since() or awake_since)} and never reported"
+        return Decision(view.instance_id, Action.STOP, words, impaired=True)
     evidence = view.evidence(scene.now)
     if scene.by_night:
         return _night_begins(scene, view, evidence)
@@ -309,20 +299,20 @@ def _when_wish_ends(scene: _Scene) -> Next:
     return Next("stop", None, f"{idle / 60:g} minutes after the last session ends")
 
 
-def idle_since(view: View, wishes: Wishes, streaming: frozenset[str], now: float) -> float:
+def _idle_since(scene: _Scene, view: View) -> float:
     """Since when nobody has wanted this machine: the latest of its start, the last wish and the last stream."""
-    moments = [view.memory.awake_since or 0.0, wishes.last_end(now, streaming) or 0.0]
+    moments = [view.memory.awake_since or 0.0, scene.last_end or 0.0]
     report = view.current()
     if report is not None and report.streamed_at is not None:
         moments.append(report.streamed_at)
-    return min(max(moments), now)
+    return min(max(moments), scene.now)
 
 
 def _linger(scene: _Scene, view: View, evidence: Evidence, awake_since: float) -> Decision:
     if evidence is Evidence.UNKNOWN and scene.rules.tickets and view.never_served():
         # It never reported ready, so no ticket was given out for it: silence here hides nobody.
         evidence = Evidence.IDLE
-    since = idle_since(view, scene.wishes, scene.observation.streaming(), scene.now)
+    since = _idle_since(scene, view)
     if evidence is Evidence.ACTIVE:
         return _hold(view, "somebody speaks without a session", _when_wish_ends(scene))
     minutes = f"{scene.rules.idle_s / 60:g} minutes"
@@ -345,50 +335,5 @@ def _linger(scene: _Scene, view: View, evidence: Evidence, awake_since: float) -
             assert_never(evidence)
 
 
-def closings(observation: Observation, wishes: Wishes, rules: Rules, now: float) -> tuple[Closing, ...]:
-    """The sessions that are over at `now` and not yet marked so."""
-    streaming = observation.streaming()
-    over = [_closing(one, one.id in streaming, now) for one in wishes.sessions if one.ended_at is None]
-    found = [one for one in over if one is not None]
-    deadline = _night_deadline(observation, wishes, rules, now)
-    if deadline is not None and now >= deadline:
-        already = {one.session_id for one in found}
-        reason = admission(wishes, rules, now).because
-        found += [
-            Closing(one.id, deadline, reason, "night")
-            for one in wishes.sessions
-            if one.ended_at is None and one.id not in already
-        ]
-    return tuple(found)
-
-
-def _closing(session: Session, streaming: bool, now: float) -> Closing | None:
-    if session.live(now, streaming):
-        return None
-    if now >= session.max_at and (streaming or session.deadline() >= session.max_at):
-        return Closing(session.id, session.max_at, "it reached its longest life")
-    return Closing(session.id, session.deadline(), "no heartbeat for three minutes")
-
-
-def _night_deadline(observation: Observation, wishes: Wishes, rules: Rules, now: float) -> float | None:
-    """When the night ends the sessions that are still open; None while no end is due."""
-    night = rules.night.at(now) if rules.night else None
-    if night is None or wishes.booked(now):
-        return None
-    awake = [view for view in observation.gpus if view.machine.state is MachineState.RUNNING]
-    drains = [view.memory.drain.closing_at for view in awake if view.memory.drain is not None]
-    if len(drains) < len(awake):
-        return None
-    return max([night[0] + rules.night_grace_s, *drains])
-
-
 def _hold(view: View, reason: str, follows: Next | None = None) -> Decision:
     return Decision(view.instance_id, Action.HOLD, reason, follows)
-
-
-def _local(epoch: float, rules: Rules, now: float) -> str:
-    """The time on the clocks of the night's zone, with its date when it is not within a day of `now`."""
-    text = rules.night.local(epoch) if rules.night else clock_text(epoch)
-    if abs(epoch - now) < DAY_S:
-        return text
-    return f"{rules.night.date(epoch) if rules.night else date_text(epoch)} {text}"

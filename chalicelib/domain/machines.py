@@ -10,6 +10,9 @@ from chalicelib.domain.wishes import Evidence
 REPORT_FRESH_S = 20.0
 """Four reports of an awake host; an older one says nothing about now."""
 
+SILENT_S = 120.0
+"""After this long without a report a GPU that was ready counts as failed."""
+
 
 class Role(StrEnum):
     """The tag whisperlive-edge:role."""
@@ -116,11 +119,22 @@ class Drain:
 
 @dataclass(frozen=True)
 class Refusal:
-    """EC2 refused the last start; nothing is tried again before `until`."""
+    """EC2 refused the last start; this machine is not tried again before `until`."""
 
     kind: str
     message: str
     at: float
+    until: float
+    since: float | None = None
+    """When the first refusal of this waking came."""
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """AWS had no machine of this type in this zone; it is not asked for one again before `until`."""
+
+    type: str
+    zone: str
     until: float
 
 
@@ -142,6 +156,13 @@ class Memory:
     intent: Intent | None = None
     drain: Drain | None = None
     refusal: Refusal | None = None
+    short: tuple[Shortage, ...] = ()
+    failures: int = 0
+    """Times awake in a row that ended without a ready, and without anybody having asked for the end."""
+    sought_s: float = 0.0
+    """How long capacity was sought before the start that this time awake began with."""
+    forced_at: float | None = None
+    """When it was last stopped by force because it was stuck."""
     restarted_at: float | None = None
 
 
@@ -180,6 +201,17 @@ class View:
         """Awake, but never once ready: no ticket was given out for it, so nobody can stream."""
         report = self.current()
         return report is None or not (report.was_ready or report.streams)
+
+    def silent(self, now: float) -> bool:
+        """Whether it has reported in this time awake and stopped doing so."""
+        report = self.current()
+        return report is not None and now - report.received_at > SILENT_S
+
+    def mute_since(self) -> float | None:
+        """Since when it runs without having reported once; None when it has, or does not run."""
+        if self.machine.state is not MachineState.RUNNING or self.current() is not None:
+            return None
+        return self.memory.running_at if self.memory.running_at is not None else self.memory.awake_since
 
     def streams(self) -> tuple[Stream, ...]:
         """The streams of the last report of this time awake, fresh or not."""

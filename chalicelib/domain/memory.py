@@ -16,6 +16,8 @@ from chalicelib.domain.machines import Intent, Machine, MachineState, Memory, Re
 EVENTUAL_S = 60.0
 UNRECORDED_S = 10.0
 SELF_STOP_PAUSE_S = 60.0
+FLAPPING_PAUSE_S = 900.0
+LONGEST_PAUSE_S = 3600.0
 
 START = "start"
 STOP = "stop"
@@ -86,12 +88,18 @@ def _entered(memory: Memory, machine: Machine, intent: Intent | None, now: float
         running_at = memory.running_at
         if state is MachineState.RUNNING and running_at is None:
             running_at = now
-        return replace(entered, awake_since=since, running_at=running_at, refusal=None)
-    refusal = memory.refusal
-    if before is MachineState.PENDING and state is MachineState.STOPPED and (intent is None or intent.action != STOP):
-        message = "the machine stopped by itself while it was booting"
-        refusal = Refusal("other", message, now, now + SELF_STOP_PAUSE_S)
-    return replace(entered, awake_since=None, running_at=None, ready_at=None, drain=None, refusal=refusal)
+        return replace(entered, awake_since=since, running_at=running_at, refusal=None, short=())
+    asked = intent is not None and intent.action == STOP
+    if before.awake and memory.ready_at is None and not asked:
+        entered = failed(entered, "the machine stopped by itself before it was ready", SELF_STOP_PAUSE_S, now)
+    return replace(entered, awake_since=None, running_at=None, ready_at=None, drain=None)
+
+
+def failed(memory: Memory, message: str, first_pause_s: float, now: float) -> Memory:
+    """One more time awake without a ready. From the second in a row on, the pauses grow: the flapping guard."""
+    count = memory.failures + 1
+    pause = first_pause_s if count == 1 else min(FLAPPING_PAUSE_S * 2 ** (count - 2), LONGEST_PAUSE_S)
+    return replace(memory, failures=count, refusal=Refusal("failed", message, now, now + pause))
 
 
 def _launched(memory: Memory, machine: Machine, now: float) -> float:
@@ -107,5 +115,5 @@ def first_ready(memory: Memory, now: float) -> tuple[Memory, Wake | None]:
     if memory.ready_at is not None or memory.awake_since is None:
         return memory, None
     running_at = memory.running_at if memory.running_at is not None else now
-    wake = Wake(now, max(0.0, running_at - memory.awake_since), max(0.0, now - running_at))
-    return replace(memory, ready_at=now, running_at=running_at), wake
+    wake = Wake(now, max(0.0, running_at - memory.awake_since), max(0.0, now - running_at), memory.sought_s)
+    return replace(memory, ready_at=now, running_at=running_at, failures=0), wake

@@ -1,12 +1,13 @@
-"""The night: hours of the day, in an IANA zone, in which no new session is admitted.
+"""The night, in which no new session is admitted, and weekly bookings: wall-clock times of an IANA zone.
 
-A night may span midnight. On the day clocks go forward a time that does not exist means the moment after the
-gap; on the day they go back a start means the first of the two, an end the second, so that a night is never
-cut short by the change.
+A night or a booking may span midnight. On the day clocks go forward a time that does not exist means the moment
+after the gap; on the day they go back a start means the first of the two, an end the second, so that neither is
+ever cut short by the change.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -46,10 +47,7 @@ class Night:
         """The night that begins on `day`, in epoch seconds, end exclusive."""
         last = day if self.end > self.start else day + timedelta(days=1)
         begin = datetime.combine(day, self.start.replace(fold=0), self.zone)
-        over = datetime.combine(last, self.end.replace(fold=1), self.zone)
-        # A missing time with fold=1 maps to before the gap; fold=0 maps to after it.
-        if _missing(over):
-            over = over.replace(fold=0)
+        over = _closing(datetime.combine(last, self.end), self.zone)
         return begin.timestamp(), over.timestamp()
 
     def at(self, now: float) -> tuple[float, float] | None:
@@ -66,13 +64,20 @@ class Night:
         today = datetime.fromtimestamp(now, self.zone).date()
         return next(begin for ahead in range(3) if (begin := self.span(today + timedelta(days=ahead))[0]) > now)
 
-    def date(self, epoch: float) -> str:
-        """`2026-11-22` as the zone's calendars show it."""
-        return datetime.fromtimestamp(epoch, self.zone).strftime("%Y-%m-%d")
 
-    def local(self, epoch: float) -> str:
-        """`06:00` as the zone's clocks show it."""
-        return datetime.fromtimestamp(epoch, self.zone).strftime("%H:%M")
+@functools.lru_cache(4096)
+def weeks_later(start: float, end: float, zone: str, weeks: int) -> tuple[float, float]:
+    """The same wall-clock span of `zone` so many weeks after the one from `start` to `end` (epoch seconds)."""
+    place, later = ZoneInfo(zone), timedelta(weeks=weeks)
+    begin = datetime.fromtimestamp(start, place).replace(tzinfo=None, fold=0) + later
+    over = datetime.fromtimestamp(end, place).replace(tzinfo=None, fold=0) + later
+    return begin.replace(tzinfo=place).timestamp(), _closing(over, place).timestamp()
+
+
+def _closing(wall: datetime, zone: ZoneInfo) -> datetime:
+    over = wall.replace(tzinfo=zone, fold=1)
+    # A missing time with fold=1 maps to before the gap; fold=0 maps to after it.
+    return over.replace(fold=0) if _missing(over) else over
 
 
 def _missing(moment: datetime) -> bool:

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import assert_never
 
-from chalicelib.domain.lifecycle import Next, Phase, Rules, admission, decide
-from chalicelib.domain.machines import REPORT_FRESH_S, MachineState, Observation, Report, View
+from chalicelib.domain.lifecycle import Next, decide
+from chalicelib.domain.machines import REPORT_FRESH_S, MachineState, Observation, View
+from chalicelib.domain.rules import Rules, admission
 from chalicelib.domain.wishes import Wishes
 
-SILENT_S = 120.0
-"""After this long without a report a GPU that was ready counts as failed."""
+
+class Phase(StrEnum):
+    """The phases a person sees."""
+
+    ASLEEP = "asleep"
+    WAKING_CAPACITY = "waking.capacity"
+    WAKING_BOOT = "waking.boot"
+    WAKING_SERVICE = "waking.service"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPING = "stopping"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -65,12 +77,13 @@ def phase_of(view: View, observation: Observation, wanted: bool, now: float) -> 
         case MachineState.RUNNING:
             if view.memory.drain is not None:
                 return Phase.DRAINING
-            return _running(view, view.current(), observation, now)
+            return _running(view, observation, now)
         case _:
             assert_never(state)
 
 
-def _running(view: View, report: Report | None, observation: Observation, now: float) -> Phase:
+def _running(view: View, observation: Observation, now: float) -> Phase:
+    report = view.current()
     if report is None:
         return Phase.WAKING_BOOT
     if report.status == "failed":
@@ -79,7 +92,7 @@ def _running(view: View, report: Report | None, observation: Observation, now: f
         return Phase.DRAINING
     if ready(view, observation, now):
         return Phase.READY
-    return Phase.FAILED if now - report.received_at > SILENT_S else Phase.WAKING_SERVICE
+    return Phase.FAILED if view.silent(now) else Phase.WAKING_SERVICE
 
 
 _BEST_FIRST = (
@@ -103,7 +116,7 @@ def overview(observation: Observation, wishes: Wishes, rules: Rules, now: float)
             remedy="deploy the stack, or tag the GPU machine",
         )
     streaming = observation.streaming()
-    wanted = wishes.booked(now) is not None or (
+    wanted = wishes.booked(now, rules.lead_s) is not None or (
         admission(wishes, rules, now).open and bool(wishes.live_sessions(now, streaming))
     )
     phases = {view.instance_id: phase_of(view, observation, wanted, now) for view in observation.gpus}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 
 DAY_S = 86400.0
 
@@ -26,11 +26,12 @@ def from_text(text: str) -> float:
     return moment.timestamp()
 
 
-def date_text(epoch: float) -> str:
-    """For sentences: `2026-11-22`, in UTC."""
-    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d")
-
-
 def clock_text(epoch: float) -> str:
     """For sentences: `17:05 UTC`."""
     return datetime.fromtimestamp(epoch, UTC).strftime("%H:%M UTC")
+
+
+def month_of(epoch: float, zone: tzinfo) -> tuple[str, float]:
+    """`2026-11` on that zone's calendar, and when it began."""
+    moment = datetime.fromtimestamp(epoch, zone)
+    return moment.strftime("%Y-%m"), moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp()

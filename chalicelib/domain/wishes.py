@@ -8,9 +8,12 @@ shows up as evidence. Evidence is active, idle or unknown, and unknown counts as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
+
+from chalicelib.domain.night import weeks_later
+from chalicelib.domain.times import DAY_S
 
 HEARTBEAT_TIMEOUT_S = 180.0
 
@@ -53,9 +56,18 @@ class Session:
         return streaming or now < self.deadline()
 
 
+WEEK_S = 7 * DAY_S
+_CHANGE_S = 2 * 3600.0
+"""More than any change of the clocks moves a weekly booking."""
+
+
 @dataclass(frozen=True)
 class Booking:
-    """Somebody will speak from `start` to `end`. `gpu/start` is a booking from now, of kind "start"."""
+    """Somebody will speak from `start` to `end`. `gpu/start` is a booking from now, of kind "start".
+
+    With a `zone` it repeats every week at the same wall-clock times of that zone; `start` and `end` are then
+    those of its first time, and `nearest` gives the one that matters now.
+    """
 
     id: str
     start: float
@@ -65,14 +77,46 @@ class Booking:
     kind: str = "start"
     note: str = ""
     ended_at: float | None = None
+    """When it was ended early; of a weekly one, only the time that ran or was next is meant."""
+    zone: str = ""
+    model: str | None = None
+    language: str | None = None
+    ready_for: float | None = None
+    """The start of the latest time for which the GPU was ready; likewise the next three."""
+    warned_for: float | None = None
+    missed_for: float | None = None
+    rehearsed_for: float | None = None
 
     def until(self) -> float:
         """When it really is over, epoch seconds."""
         return self.end if self.ended_at is None else min(self.end, self.ended_at)
 
-    def running(self, now: float) -> bool:
-        """Whether `now` lies in it."""
-        return self.start <= now < self.until()
+    def running(self, now: float, lead: float = 0.0) -> bool:
+        """Whether `now` lies in it, or in the `lead` seconds before it."""
+        if self.zone and _CHANGE_S + self.end - self.start < (now - self.start) % WEEK_S < WEEK_S - lead - _CHANGE_S:
+            return False  # far from it: spares the calendar
+        one = self.nearest(now)
+        return one.start - lead <= now < one.until()
+
+    def nearest(self, now: float) -> Booking:
+        """The time that runs at `now` or comes next, as a booking that does not repeat."""
+        if not self.zone:
+            return self
+        around = max(0, int((now - self.start) // WEEK_S))
+        times = (self._time(weeks) for weeks in range(max(0, around - 1), around + 4))
+        return next(one for one in times if now < one.until())
+
+    def latest(self, now: float) -> Booking | None:
+        """The time that began, or was ended before it could, last by `now`; None before the first."""
+        around = max(0, int((now - self.start) // WEEK_S))
+        times = [self._time(weeks) for weeks in range(max(0, around - 1), around + 2)] if self.zone else [self]
+        return next((one for one in reversed(times) if min(one.start, one.until()) <= now), None)
+
+    def _time(self, weeks: int) -> Booking:
+        start, end = weeks_later(self.start, self.end, self.zone, weeks)
+        # A time may be ended while the GPU wakes for it, which is never a day ahead.
+        ended = self.ended_at if self.ended_at is not None and start - DAY_S <= self.ended_at < end else None
+        return replace(self, start=start, end=end, zone="", ended_at=ended)
 
 
 class OrderKind(StrEnum):
@@ -110,9 +154,15 @@ class Wishes:
         """Whether an operator keeps the GPU off at `now`."""
         return self.closed_until is not None and now < self.closed_until
 
-    def booked(self, now: float) -> Booking | None:
-        """The running booking that ends last."""
-        return max((one for one in self.bookings if one.running(now)), key=Booking.until, default=None)
+    def booked(self, now: float, lead: float = 0.0) -> Booking | None:
+        """Of the bookings that run, or will within `lead` seconds, the one that ends last.
+
+        One made before an operator closed the GPU does not open it again.
+        """
+        closing = self.order(OrderKind.STOP) if self.closed(now) else None
+        asked = [one for one in self.bookings if closing is None or one.created_at >= closing.at]
+        running = [one.nearest(now) for one in asked if one.running(now, lead)]
+        return max(running, key=Booking.until, default=None)
 
     def live_sessions(self, now: float, streaming: frozenset[str] = frozenset()) -> list[Session]:
         """Sessions that want the GPU at `now`, oldest first."""
@@ -125,7 +175,8 @@ class Wishes:
         for session in self.sessions:
             if not session.live(now, session.id in streaming):
                 ends.append(session.deadline() if session.ended_at is None else session.ended_at)
-        ends += [one.until() for one in self.bookings if one.start <= now and one.until() <= now]
+        times = (one.latest(now) for one in self.bookings)
+        ends += [one.until() for one in times if one is not None and one.until() <= now]
         return max(ends, default=None)
 
 

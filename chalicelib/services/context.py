@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chalicelib.domain.lifecycle import Rules
+from chalicelib.domain.rules import Rules
 from chalicelib.ports import Clock, Commands, Machines, Store
 from chalicelib.services.control import WISHES
 from chalicelib.services.events import Cause
@@ -25,7 +25,9 @@ class Context:
 
     @property
     def reconciler(self) -> Reconciler:
-        return Reconciler(self.store, self.machines, self.commands, self.rules, self.settings.stack_name, self.clock)
+        settings = self.settings
+        ports = (self.store, self.machines, self.commands)
+        return Reconciler(*ports, self.rules, settings.stack_name, self.clock, settings.monthly_budget)
 
     def reconcile(self, cause: Cause) -> None:
         """One pass."""

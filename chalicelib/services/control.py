@@ -10,6 +10,7 @@
 | `booking#ID`       | a booking                                                                |
 | `power`            | closed_until and the operator's orders                                   |
 | `history`          | the last wakes, for estimates                                            |
+| `notices`          | what a person was told and still holds                                   |
 | `ticket-keys`      | the signing secrets                                                      |
 | `route`            | which GPUs are ready, with the epoch that grows when they change          |
 
@@ -21,10 +22,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
-from chalicelib.domain.ledger import Wake
-from chalicelib.domain.lifecycle import Rules
+from chalicelib.domain.ledger import Span, Wake, lead
 from chalicelib.domain.machines import (
     Drain,
     DrainKind,
@@ -36,12 +38,14 @@ from chalicelib.domain.machines import (
     Refusal,
     Report,
     Role,
+    Shortage,
     Stream,
     View,
 )
 from chalicelib.domain.memory import effective_state
 from chalicelib.domain.night import Night
 from chalicelib.domain.phases import Overview, overview
+from chalicelib.domain.rules import Rules
 from chalicelib.domain.tickets import TicketKey, TicketKeys
 from chalicelib.domain.wishes import Booking, Order, OrderKind, Session, Wishes
 from chalicelib.ports import Key, Record, Store
@@ -54,9 +58,13 @@ POWER = Key(CONTROL, "power")
 HISTORY = Key(CONTROL, "history")
 TICKET_KEYS = Key(CONTROL, "ticket-keys")
 ROUTE = Key(CONTROL, "route")
+NOTICES = Key(CONTROL, "notices")
+LEDGER = "ledger"
+"""The partition of spans, by their start."""
 
-KEPT_S = 3600.0
-"""How long a finished session or booking stays readable after its own end."""
+KEPT_S = 5 * 3600.0
+"""How long a finished session or booking stays readable after its own end: with a session's longest life, longer
+than a machine's hard maximum, so that the receipt of a time awake can count them."""
 
 T = TypeVar("T")
 
@@ -95,6 +103,7 @@ class Control:
     keys: TicketKeys = field(default_factory=TicketKeys)
     wakes: tuple[Wake, ...] = ()
     route: Route = field(default_factory=Route)
+    notices: tuple[str, ...] = ()
     generation: int = 0
     lock_until: float = 0.0
     versions: Mapping[Key, int] = field(default_factory=dict)
@@ -119,7 +128,11 @@ class Control:
 
     def overview(self, rules: Rules, now: float) -> Overview:
         """The stack in one glance, without asking EC2."""
-        return overview(self.observation(now), self.wishes, rules, now)
+        return overview(self.observation(now), self.wishes, self.learned(rules), now)
+
+    def learned(self, rules: Rules) -> Rules:
+        """The rules with what history teaches: how early to wake for a booking."""
+        return dataclasses.replace(rules, lead_s=lead(self.wakes))
 
 
 def _remembered(memory: Memory, now: float) -> Machine:
@@ -134,8 +147,19 @@ def rules_of(settings: Settings) -> Rules:
         night=Night.parse(settings.night) if settings.night else None,
         night_grace_s=settings.night_grace_minutes * 60,
         hard_max_s=settings.hard_max_minutes * 60,
+        types=tuple(settings.gpu_types.replace(",", " ").split()),
+        mute_s=settings.boot_max_minutes * 60,
+        stuck_s=settings.stop_max_minutes * 60,
+        zone=zone_of(settings),
         tickets=settings.require_ticket,
     )
+
+
+def zone_of(settings: Settings) -> tzinfo:
+    """TIME_ZONE, else the night's, else UTC."""
+    if settings.time_zone:
+        return ZoneInfo(settings.time_zone)
+    return Night.parse(settings.night).zone if settings.night else UTC
 
 
 def load(store: Store) -> Control:
@@ -172,6 +196,7 @@ def parse(records: Sequence[Record]) -> Control:
         reports=reports,
         keys=TicketKeys(tuple(_known(TicketKey, one) for one in single.get("ticket-keys", {}).get("keys", ()))),
         wakes=tuple(_known(Wake, one) for one in single.get("history", {}).get("wakes", ())),
+        notices=tuple(single.get("notices", {}).get("keys", ())),
         route=_route(single.get("route", {})),
         generation=int(single.get("wishes", {}).get("n", 0)),
         lock_until=float(single.get("lock", {}).get("until", 0.0)),
@@ -217,7 +242,13 @@ def memory_from(data: Mapping[str, Any]) -> Memory:
         intent=_maybe(Intent, data.get("intent")),
         drain=None if drain is None else dataclasses.replace(drain, kind=DrainKind(drain.kind)),
         refusal=_maybe(Refusal, data.get("refusal")),
+        short=tuple(_known(Shortage, one) for one in data.get("short", ())),
     )
+
+
+def spans_from(records: Sequence[Record]) -> list[Span]:
+    """The ledger's times awake."""
+    return [_known(Span, one.data) for one in records]
 
 
 def report_from(data: Mapping[str, Any]) -> Report:

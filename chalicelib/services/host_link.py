@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from chalicelib.domain.lifecycle import Phase
 from chalicelib.domain.machines import REPORT_FRESH_S, MachineState, Memory, Observation, Report, Role, Stream, View
-from chalicelib.domain.phases import ready_gpus
+from chalicelib.domain.phases import Phase, ready_gpus
 from chalicelib.domain.times import to_text, to_text_or_none
 from chalicelib.errors import Invalid, NotFound, StoreConflict
 from chalicelib.ports import Put

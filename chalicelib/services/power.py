@@ -6,8 +6,8 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 
-from chalicelib.domain.lifecycle import admission
 from chalicelib.domain.machines import MachineState
+from chalicelib.domain.rules import Rules, admission
 from chalicelib.domain.times import to_text
 from chalicelib.domain.wishes import Booking, Order, OrderKind, Wishes
 from chalicelib.errors import Conflict, StoreConflict, Unavailable
@@ -35,7 +35,7 @@ def start(context: Context, principal: Principal, minutes: float | None, reason:
     """A booking from now, capped. An operator's start lifts night and closed_until; a speaker's is refused then."""
     now = context.clock()
     control = load(context.store)
-    admitted = admission(control.wishes, context.rules, now)
+    admitted = admission(control.wishes, control.learned(context.rules), now)
     operator = principal.role.covers(Role.OPERATOR)
     if not admitted.open and not operator:
         until = to_text(admitted.until) if admitted.until is not None else None
@@ -85,7 +85,8 @@ def _ordered(context: Context, order: Order, closed_until: float | None, cause: 
         wishes = replace(control.wishes, orders=(*kept, order))
         if closed_until is not None:
             wishes = replace(wishes, closed_until=closed_until)
-        endings = list(_endings(control, order, cause)) if order.kind is OrderKind.STOP else []
+        stops = order.kind is OrderKind.STOP
+        endings = list(_endings(control, order, control.learned(context.rules), cause)) if stops else []
         try:
             context.store.write(Put(POWER, power_data(wishes), control.version(POWER)))
             for first in range(0, len(endings), BATCH):
@@ -96,7 +97,7 @@ def _ordered(context: Context, order: Order, closed_until: float | None, cause: 
     raise Unavailable("Others keep changing the sessions; ask again.")
 
 
-def _endings(control: Control, order: Order, cause: Cause) -> Iterator[Write]:
+def _endings(control: Control, order: Order, rules: Rules, cause: Cause) -> Iterator[Write]:
     words = f"{order.by} stopped the GPU" + (f": {order.reason}" if order.reason else "")
     wishes: Wishes = control.wishes
     for session in wishes.sessions:
@@ -106,8 +107,8 @@ def _endings(control: Control, order: Order, cause: Cause) -> Iterator[Write]:
             yield Put(key, data_of(ended), control.version(key), session.max_at + KEPT_S)
             yield event(order.at, cause, "session.close", session.id, words)
     for booking in wishes.bookings:
-        if booking.running(order.at):
+        if booking.running(order.at, rules.lead_s):
             key = booking_key(booking.id)
             over = replace(booking, ended_at=order.at)
-            yield Put(key, data_of(over), control.version(key), booking.end + KEPT_S)
+            yield Put(key, data_of(over), control.version(key), None if booking.zone else booking.end + KEPT_S)
             yield event(order.at, cause, "booking.close", booking.id, words)

@@ -10,19 +10,31 @@ AWS calls of a pass with nothing to do: one DynamoDB Query, one DescribeInstance
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from chalicelib.domain.capacity import COOL_DOWN_S, lately, sought_since
+from chalicelib.domain.closings import Closing, closings
 from chalicelib.domain.ledger import HISTORY as HISTORY_LENGTH
 from chalicelib.domain.ledger import Span, Wake
-from chalicelib.domain.lifecycle import Action, Closing, Decision, Rules, closings, decide
-from chalicelib.domain.machines import Intent, Machine, MachineState, Memory, Observation, Refusal, Role, View
-from chalicelib.domain.memory import RESTART, START, STOP, first_ready, recall
+from chalicelib.domain.lifecycle import Action, Decision, decide
+from chalicelib.domain.machines import (
+    Intent,
+    Machine,
+    MachineState,
+    Memory,
+    Observation,
+    Refusal,
+    Role,
+    Shortage,
+    View,
+)
+from chalicelib.domain.memory import RESTART, START, STOP, failed, first_ready, recall
 from chalicelib.domain.phases import ready_gpus
 from chalicelib.domain.remote import restart_gpu
-from chalicelib.domain.times import to_text
+from chalicelib.domain.rules import Rules
 from chalicelib.errors import CommandRefused, MachineRefused, RefusalKind, StoreConflict
-from chalicelib.ports import Check, Clock, Commands, Delete, Key, Machines, Put, Store, Write
+from chalicelib.ports import Check, Clock, Commands, Delete, Machines, Put, Store, Write
 from chalicelib.services.control import (
     HISTORY,
     KEPT_S,
@@ -38,17 +50,19 @@ from chalicelib.services.control import (
     session_key,
 )
 from chalicelib.services.events import Cause, event
+from chalicelib.services.notices import Notices, budget_spent, find, notice_writes, span_writes
 from chalicelib.telemetry import logger
 
 LEASE_S = 30.0
 """Longer than a request may live (29 s), so that a dead holder is the only one that loses it."""
-ROUNDS = 5
+ROUNDS = 16
+"""Passes in one run: for wishes that moved meanwhile, and one for each rung of the capacity ladder."""
+LONGEST_S = 18.0
+"""No further pass is begun after this long: API Gateway gives up after 29 s."""
 BATCH = 80
 """Writes in one transaction; DynamoDB takes 100."""
-LEDGER = "ledger"
-
 PAUSE_S = {
-    RefusalKind.CAPACITY: 180.0,
+    RefusalKind.CAPACITY: COOL_DOWN_S,
     RefusalKind.QUOTA: 900.0,
     RefusalKind.STATE: 5.0,
     RefusalKind.THROTTLED: 10.0,
@@ -70,6 +84,8 @@ class _Seen:
     route: Route
     decisions: tuple[Decision, ...]
     closings: tuple[Closing, ...]
+    notices: Notices
+    rules: Rules
     gone: tuple[str, ...]
     """Machines that EC2 no longer shows."""
 
@@ -80,7 +96,8 @@ class _Seen:
     @property
     def nothing_to_do(self) -> bool:
         moved = self.route != self.control.route
-        return not (self.memories or self.acts or self.closings or self.gone or moved)
+        told = self.notices.any(self.control)
+        return not (self.memories or self.acts or self.closings or self.gone or moved or told)
 
 
 @dataclass(frozen=True)
@@ -93,10 +110,14 @@ class Reconciler:
     rules: Rules
     stack_name: str
     clock: Clock
+    budget: float = 0.0
 
     def run(self, cause: Cause) -> None:
         """One pass, and another whenever the wishes moved meanwhile. Never raises for EC2's or SSM's refusals."""
+        began = self.clock()
         for _ in range(ROUNDS):
+            if self.clock() - began > LONGEST_S:
+                return
             try:
                 settled = self._pass(cause)
             except StoreConflict:
@@ -117,14 +138,15 @@ class Reconciler:
         if generation is None:
             return True
         lock = Check(LOCK, generation)
+        climbs = False
         try:
             seen = self._observe()
             if not seen.nothing_to_do:
-                self._carry_out(seen, cause, lock)
+                climbs = self._carry_out(seen, cause, lock)
         finally:
             self._release(generation)
         record = self.store.get(WISHES)
-        return (int(record.data["n"]) if record else 0) == seen.control.generation
+        return not climbs and (int(record.data["n"]) if record else 0) == seen.control.generation
 
     def _lock(self, seen: _Seen) -> int | None:
         version = seen.control.version(LOCK)
@@ -160,6 +182,8 @@ class Reconciler:
             wakes += [wake] if wake else []
             views[views.index(view)] = replace(view, memory=memory)
         observation = _sorted(views)
+        rules = control.learned(self.rules)
+        spent = budget_spent(self.store, control, observation, rules, self.budget, now)
         changed = tuple(one.memory for one in views if control.memories.get(one.instance_id) != one.memory)
         return _Seen(
             now,
@@ -169,18 +193,21 @@ class Reconciler:
             tuple(spans),
             tuple(wakes),
             _routed(control.route, tuple(view.instance_id for view in serving)),
-            decide(observation, control.wishes, self.rules, now),
-            closings(observation, control.wishes, self.rules, now),
+            decide(observation, control.wishes, rules, now),
+            closings(observation, control.wishes, rules, now),
+            find(control, observation, rules, now, ready=bool(serving), spent=spent),
+            rules,
             tuple(sorted(control.memories.keys() - {machine.instance_id for machine in machines})),
         )
 
-    def _carry_out(self, seen: _Seen, cause: Cause, lock: Check) -> None:
+    def _carry_out(self, seen: _Seen, cause: Cause, lock: Check) -> bool:
+        """True when a start was refused for want of capacity, so that the next rung is to be tried."""
         memories = {view.instance_id: view.memory for view in (*seen.observation.gpus, *seen.observation.edges)}
         for decision in seen.acts:
-            memories[decision.instance_id] = _intended(memories[decision.instance_id], decision, seen.now)
+            memories[decision.instance_id] = _intended(seen, memories[decision.instance_id], decision)
         self._write_intents(seen, cause, lock, memories)
-        for decision in seen.acts:
-            self._act(seen, decision, memories[decision.instance_id], cause, lock)
+        acted = [self._act(seen, one, memories[one.instance_id], cause, lock) for one in seen.acts]
+        return any(acted)
 
     def _write_intents(self, seen: _Seen, cause: Cause, lock: Check, memories: dict[str, Memory]) -> None:
         """What was seen, what will be done, and the sessions that are over, before anything is done."""
@@ -191,7 +218,8 @@ class Reconciler:
         if seen.wakes:
             kept = [*control.wakes, *seen.wakes][-HISTORY_LENGTH:]
             groups[0].append(Put(HISTORY, {"wakes": [data_of(one) for one in kept]}, expect=control.version(HISTORY)))
-        groups[0] += [_span_write(one) for one in seen.spans]
+        groups[0] += span_writes(seen.spans, control, seen.rules, cause, seen.now)
+        groups[0] += notice_writes(seen.notices, control, cause, seen.now)
         groups[0] += [Delete(key(one)) for one in seen.gone for key in (machine_key, report_key)]
         for memory in memories.values():
             if memory != control.memories.get(memory.instance_id):
@@ -206,8 +234,8 @@ class Reconciler:
             for start in range(0, len(group), BATCH):
                 self.store.write(lock, *group[start : start + BATCH])
 
-    def _act(self, seen: _Seen, decision: Decision, memory: Memory, cause: Cause, lock: Check) -> None:
-        """Do one thing, then record how it went."""
+    def _act(self, seen: _Seen, decision: Decision, memory: Memory, cause: Cause, lock: Check) -> bool:
+        """Do one thing, then record how it went; True when AWS had no room."""
         key = machine_key(decision.instance_id)
         view = next(one for one in seen.observation.gpus if one.instance_id == decision.instance_id)
         version = seen.control.version(key) + 1
@@ -215,15 +243,17 @@ class Reconciler:
         try:
             match decision.action:
                 case Action.START:
+                    if decision.type:
+                        self.machines.change_type(decision.instance_id, decision.type)
                     self.machines.start(decision.instance_id)
                 case Action.STOP:
-                    self.machines.stop(decision.instance_id)
+                    self.machines.stop(decision.instance_id, decision.force)
                 case Action.RESTART:
                     self.commands.send(decision.instance_id, restart_gpu(self.stack_name))
                 case Action.DRAIN | Action.CANCEL_DRAIN | Action.HOLD:
-                    return  # written with the intents; the host hears of it in its next answer
+                    return False  # written with the intents; the host hears of it in its next answer
         except MachineRefused as error:
-            refused = _refused(memory, error, self.clock())
+            refused = _refused(memory, decision, error, self.rules.types, self.clock())
             words = refused.refusal.message if refused.refusal else error.message
             logger().warning("EC2 refused", extra={"code": error.code, "action": verb, "trigger": cause.trigger})
             self.store.write(
@@ -231,7 +261,7 @@ class Reconciler:
                 Put(key, data_of(refused), expect=version),
                 event(self.clock(), cause, f"{verb}_refused", decision.instance_id, words),
             )
-            return
+            return decision.action is Action.START and error.kind is RefusalKind.CAPACITY
         except CommandRefused as error:
             logger().warning("SSM refused", extra={"code": error.code, "action": verb, "trigger": cause.trigger})
             self.store.write(
@@ -239,16 +269,19 @@ class Reconciler:
                 Put(key, data_of(replace(memory, intent=None, restarted_at=seen.now)), expect=version),
                 event(self.clock(), cause, f"{verb}_refused", decision.instance_id, str(error)),
             )
-            return
+            return False
         done, span = _done(view.machine, memory, decision, seen.now)
         writes: list[Write] = [
             lock,
             Put(key, data_of(done), expect=version),
             event(seen.now, cause, verb, decision.instance_id, decision.reason),
         ]
+        if decision.type:
+            writes.append(event(seen.now, cause, "gpu.change_type", decision.instance_id, f"to {decision.type}"))
         if span is not None:
-            writes.append(_span_write(span))
+            writes += span_writes([span], seen.control, seen.rules, cause, seen.now)
         self.store.write(*writes)
+        return False
 
 
 def _sorted(views: list[View]) -> Observation:
@@ -263,12 +296,18 @@ def _routed(route: Route, serving: tuple[str, ...]) -> Route:
     return route if not serving or serving == route.gpus else Route(route.epoch + 1, serving)
 
 
-def _intended(memory: Memory, decision: Decision, now: float) -> Memory:
+def _intended(seen: _Seen, memory: Memory, decision: Decision) -> Memory:
+    now = seen.now
     match decision.action:
         case Action.START:
-            return replace(memory, intent=Intent(START, now, decision.reason))
+            sought = sought_since(seen.observation.gpus, now)
+            started = replace(memory, sought_s=0.0 if sought is None else now - sought)
+            return replace(started, intent=Intent(START, now, decision.reason))
         case Action.STOP:
-            return replace(memory, intent=Intent(STOP, now, decision.reason))
+            if decision.impaired:
+                memory = failed(memory, decision.reason, 0.0, now)
+            forced = replace(memory, forced_at=now) if decision.force else memory
+            return replace(forced, intent=Intent(STOP, now, decision.reason))
         case Action.RESTART:
             return replace(memory, intent=Intent(RESTART, now, decision.reason))
         case Action.DRAIN:
@@ -289,18 +328,31 @@ def _done(machine: Machine, memory: Memory, decision: Decision, now: float) -> t
     return replace(entered.memory, intent=intent), entered.span
 
 
-def _refused(memory: Memory, error: MachineRefused, now: float) -> Memory:
-    if memory.intent is not None and memory.intent.action == STOP:
+def _refused(
+    memory: Memory, decision: Decision, error: MachineRefused, types: Sequence[str], now: float
+) -> Memory:
+    if decision.action is not Action.START:
         return replace(memory, intent=None)
+    kind = decision.type or memory.type
     words = {
-        RefusalKind.CAPACITY: f"AWS has no {memory.type or 'machine'} free in {memory.zone or 'its zone'}",
+        RefusalKind.CAPACITY: f"AWS has no {kind or 'machine'} free in {memory.zone or 'its zone'}",
         RefusalKind.QUOTA: "the account's quota for this machine type is used up; ask AWS to raise it",
         RefusalKind.STATE: "EC2 cannot start it in its present state yet",
         RefusalKind.THROTTLED: "EC2 asks for a pause",
         RefusalKind.OTHER: f"EC2 refused to start it ({error.code})",
     }[error.kind]
-    refusal = Refusal(error.kind.value, f"{words}: {error.message}" if error.message else words, now, 0.0)
-    return replace(memory, intent=None, refusal=replace(refusal, until=now + PAUSE_S[error.kind]))
+    before = memory.refusal
+    sought = before.since if before is not None and lately(before, now) else None
+    pause = PAUSE_S[error.kind]
+    short = tuple(one for one in memory.short if one.until > now)
+    if error.kind is RefusalKind.CAPACITY:
+        short = (*short, Shortage(kind, memory.zone, now + pause))
+        # The machine waits only when it has no other type left to try.
+        lacks = {one.type for one in short}
+        pause = pause if lacks >= {*types, kind} else 0.0
+    message = f"{words}: {error.message}" if error.message else words
+    refusal = Refusal(error.kind.value, message, now, now + pause, now if sought is None else sought)
+    return replace(memory, intent=None, refusal=refusal, short=short)
 
 
 def _closing_writes(seen: _Seen, cause: Cause) -> Iterator[list[Write]]:
@@ -321,7 +373,3 @@ def _closing_writes(seen: _Seen, cause: Cause) -> Iterator[list[Write]]:
             group = []
     if group:
         yield group
-
-
-def _span_write(span: Span) -> Put:
-    return Put(Key(LEDGER, f"{to_text(span.started_at)}#{span.instance_id}"), data_of(span))

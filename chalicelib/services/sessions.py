@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chalicelib.domain.ledger import estimate
-from chalicelib.domain.lifecycle import Phase, admission
-from chalicelib.domain.phases import Overview, ready_gpus
+from chalicelib.domain.phases import Overview, Phase, ready_gpus
+from chalicelib.domain.rules import admission
 from chalicelib.domain.tickets import sign
 from chalicelib.domain.times import clock_text, to_text
 from chalicelib.domain.wishes import Session, seats
@@ -52,7 +52,7 @@ def open_session(
     if again is not None:
         return look(context, principal, again)
     control = load(context.store)
-    admitted = admission(control.wishes, context.rules, now)
+    admitted = admission(control.wishes, control.learned(context.rules), now)
     if not admitted.open:
         until = to_text(admitted.until) if admitted.until is not None else None
         raise Conflict(f"No new session is admitted: {admitted.because}.", closed_until=until)

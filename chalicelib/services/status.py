@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from chalicelib.domain.ledger import Span, cost
-from chalicelib.domain.lifecycle import Next, admission
+from chalicelib.domain.ledger import cost
+from chalicelib.domain.lifecycle import Next
 from chalicelib.domain.machines import Observation, View
 from chalicelib.domain.phases import Overview
+from chalicelib.domain.rules import admission
 from chalicelib.domain.times import to_text, to_text_or_none
 from chalicelib.services.context import Context
 from chalicelib.services.control import Control, load
 from chalicelib.services.host_link import upstreams
-from chalicelib.services.reconcile import LEDGER
+from chalicelib.services.notices import all_spans
 from chalicelib.services.version import version
 
 
@@ -48,7 +49,7 @@ def _next(follows: Next | None, now: float) -> dict[str, Any] | None:
 
 
 def _admission(context: Context, control: Control, now: float) -> dict[str, Any]:
-    admitted = admission(control.wishes, context.rules, now)
+    admitted = admission(control.wishes, control.learned(context.rules), now)
     return {"open": admitted.open, "until": to_text_or_none(admitted.until), "because": admitted.because}
 
 
@@ -116,20 +117,15 @@ def _wishes(control: Control, observation: Observation, now: float) -> list[dict
             "by": one.by,
             "note": one.note,
         }
-        for one in control.wishes.bookings
+        for one in sorted((two.nearest(now) for two in control.wishes.bookings), key=lambda three: three.start)
         if now < one.until()
     ]
     return [*bookings, *sessions]
 
 
 def _cost_today(context: Context, observation: Observation, now: float) -> float | None:
-    """Dollars of GPU time since midnight, in the night's zone if there is one, else UTC; None: unknown price."""
-    zone = context.rules.night.zone if context.rules.night else UTC
-    midnight = datetime.fromtimestamp(now, zone).replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
-    # A span may have begun before midnight, but none is longer than the hard maximum.
-    after = to_text(midnight - context.rules.hard_max_s - 3600)
-    spans = [Span(**one.data) for one in context.store.partition(LEDGER, after=after)]
-    for view in observation.gpus:
-        if view.memory.awake_since is not None:
-            spans.append(Span(view.instance_id, view.machine.type, view.memory.awake_since))
+    """Dollars of GPU time since midnight of the stack's zone; None: unknown price."""
+    today = datetime.fromtimestamp(now, context.rules.zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight = today.timestamp()
+    spans = all_spans(context.store, observation, context.rules, midnight)
     return cost(spans, midnight, now)

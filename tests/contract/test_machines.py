@@ -76,6 +76,16 @@ def _ec2() -> Bench:
 
         clients.ec2_once.meta.events.register("provide-client-params.ec2.StartInstances", no)
 
+    def stopped_only(params: Any, **_: Any) -> None:
+        # moto changes the type of a running machine; EC2 does not.
+        from moto.backends import get_backend
+
+        backend: Any = get_backend("ec2")[ACCOUNT][REGION]
+        if backend.get_instance(params["InstanceId"]).state != "stopped":
+            wrong: Any = {"Error": {"Code": "IncorrectInstanceState", "Message": "it is not stopped"}}
+            raise ClientError(wrong, "ModifyInstanceAttribute")
+
+    clients.ec2.meta.events.register("provide-client-params.ec2.ModifyInstanceAttribute", stopped_only)
     return Bench(Ec2Machines(clients, "s"), gpu, edge, become, refuse)
 
 
@@ -110,6 +120,28 @@ def test_stop_and_start(bench: Bench) -> None:
     bench.machines.start(bench.gpu)
     assert states(bench.machines)[bench.gpu].awake
     assert states(bench.machines)[bench.edge] is MachineState.RUNNING
+
+
+def test_a_stopped_machine_takes_another_type(bench: Bench) -> None:
+    bench.machines.stop(bench.gpu)
+    bench.become(bench.gpu, MachineState.STOPPED)
+    bench.machines.change_type(bench.gpu, "g5.xlarge")
+    assert {one.type for one in bench.machines.describe() if one.role is Role.GPU} == {"g5.xlarge"}
+    bench.machines.start(bench.gpu)
+    assert states(bench.machines)[bench.gpu].awake
+
+
+def test_a_running_machine_keeps_its_type(bench: Bench) -> None:
+    with pytest.raises(MachineRefused) as refused:
+        bench.machines.change_type(bench.gpu, "g5.xlarge")
+    assert refused.value.kind is RefusalKind.STATE
+    assert {one.type for one in bench.machines.describe() if one.role is Role.GPU} == {"g4dn.xlarge"}
+
+
+def test_a_forced_stop(bench: Bench) -> None:
+    bench.machines.stop(bench.gpu)
+    bench.machines.stop(bench.gpu, force=True)
+    assert states(bench.machines)[bench.gpu] in (MachineState.STOPPING, MachineState.STOPPED)
 
 
 @pytest.mark.parametrize("code", KINDS)

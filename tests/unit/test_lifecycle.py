@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.domain.lifecycle import Action, Decision, Rules, admission, closings, decide
+from chalicelib.domain.closings import closings
+from chalicelib.domain.lifecycle import Action, Decision, decide
 from chalicelib.domain.machines import (
     Drain,
     DrainKind,
@@ -26,6 +27,7 @@ from chalicelib.domain.machines import (
 )
 from chalicelib.domain.night import Night
 from chalicelib.domain.phases import overview
+from chalicelib.domain.rules import Rules, admission
 from chalicelib.domain.wishes import Booking, Order, OrderKind, Session, Wishes
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
@@ -46,7 +48,8 @@ def gpu(state: MachineState = MachineState.RUNNING, now: float = NOON, **more: A
         streams = tuple(Stream(sid) for sid in sids)
         report = Report(now - age, "b", "ready", streams=streams, max_streams=4, was_ready=True)
         report = replace(report, streamed_at=now - age if sids else more.pop("streamed_at", None))
-    memory = Memory(name, Role.GPU, state, now - 3600, awake_since=awake_since, **more)
+    changed = more.pop("state_since", now - 60)
+    memory = Memory(name, Role.GPU, state, changed, awake_since=awake_since, **more)
     return View(Machine(name, Role.GPU, state, private_ip="10.0.0.1"), memory, report)
 
 
@@ -256,7 +259,7 @@ def test_invariants(first: View, second: View, wishes: Wishes, rules: Rules) -> 
             assert state is MachineState.STOPPED
             assert wishes.booked(NOON) or admission(wishes, rules, NOON).open
         if decision.action in (Action.STOP, Action.RESTART, Action.DRAIN, Action.CANCEL_DRAIN):
-            assert state is MachineState.RUNNING
+            assert state is MachineState.RUNNING or decision.force
         fresh = view.fresh(NOON)
         if decision.action in (Action.STOP, Action.RESTART) and fresh is not None and fresh.streams:
             forced = any(order.force for order in wishes.orders)

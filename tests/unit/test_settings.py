@@ -6,6 +6,7 @@ from dataclasses import fields
 
 import pytest
 
+from chalicelib.services.control import rules_of
 from chalicelib.settings import Settings, SettingsError
 
 LEAST = {"STACK_NAME": "s", "TABLE_NAME": "t", "EDGE_URL": "https://edge:8443/"}
@@ -53,4 +54,16 @@ def test_each_field_says_what_it_does() -> None:
     for one in fields(Settings):
         assert one.metadata["variable"].isupper()
         assert one.metadata["doc"].endswith(".")
-        assert one.metadata["unit"] == ("minutes" if one.name.endswith("_minutes") else "")
+        unit = "minutes" if one.name.endswith("_minutes") else "dollars" if one.name == "monthly_budget" else ""
+        assert one.metadata["unit"] == unit
+
+
+def test_zone_types_and_budget() -> None:
+    told = {**LEAST, "TIME_ZONE": "Europe/Berlin", "GPU_TYPES": "g4dn.xlarge, g5.xlarge", "MONTHLY_BUDGET": "0"}
+    rules = rules_of(Settings.from_env(told))
+    assert rules.types == ("g4dn.xlarge", "g5.xlarge")
+    assert rules.clock(1_800_000_000) == "09:00"
+    with pytest.raises(SettingsError, match="TIME_ZONE"):
+        Settings.from_env({**told, "TIME_ZONE": "Berlin"})
+    with pytest.raises(SettingsError, match="MONTHLY_BUDGET must be a positive number of dollars"):
+        Settings.from_env({**told, "MONTHLY_BUDGET": "-1"})

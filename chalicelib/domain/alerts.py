@@ -1,0 +1,66 @@
+"""What a person must hear of, said once while it lasts: no capacity, a quota, a failing machine, the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from chalicelib.domain.capacity import ladder
+from chalicelib.domain.machines import MachineState, Observation
+from chalicelib.domain.rules import Rules, admission
+from chalicelib.domain.wishes import Wishes
+
+FAILING = 2
+"""Times awake in a row without a ready: one stop and start is tried before anybody is called."""
+
+
+@dataclass(frozen=True)
+class Alert:
+    """`key` names the condition; the event is written when the key appears, and again only after it was gone."""
+
+    key: str
+    action: str
+    target: str
+    reason: str
+
+
+def alerts(
+    observation: Observation, wishes: Wishes, rules: Rules, now: float, raised: Collection[str]
+) -> tuple[Alert, ...]:
+    """All that hold at `now`; `raised` are the keys that are told already."""
+    found = [
+        Alert(f"failing#{view.instance_id}", "gpu.failing", view.instance_id, _failing(view.memory.failures))
+        for view in observation.gpus
+        if view.memory.failures >= FAILING
+    ]
+    wanted = wishes.booked(now, rules.lead_s) is not None or (
+        admission(wishes, rules, now).open and bool(wishes.live_sessions(now, observation.streaming()))
+    )
+    asleep = [view for view in observation.gpus if view.machine.state is MachineState.STOPPED]
+    if wanted and asleep and len(asleep) == len(observation.gpus):
+        steps = ladder(observation.gpus, rules.types, now)
+        blocked = "quota" if steps.quota else "capacity"
+        lacks = steps.quota or any(view.memory.short for view in asleep)
+        # Between two climbs the rungs are open for a moment; that is no news.
+        if lacks and (not steps.rungs or blocked in raised):
+            action = "gpu.quota" if steps.quota else "gpu.no_capacity"
+            found.append(Alert(blocked, action, asleep[0].instance_id, steps.cause))
+    return tuple(found)
+
+
+def scarce(observation: Observation, rules: Rules, now: float) -> str:
+    """Why no machine can be started now; empty when one can, or one is awake."""
+    if any(view.machine.state is not MachineState.STOPPED for view in observation.gpus):
+        return ""
+    steps = ladder(observation.gpus, rules.types, now)
+    return "" if steps.rungs else steps.cause
+
+
+def budget_alert(month: str, spent: float, budget: float) -> Alert:
+    """The month's budget is spent; a warning, nothing is stopped for it."""
+    words = f"${spent:.2f} of the budget of ${budget:.2f} for {month} are spent"
+    return Alert(f"budget#{month}", "budget.spent", month, words)
+
+
+def _failing(times: int) -> str:
+    return f"it woke {times} times in a row without becoming ready; look at its log, or replace it"
