@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from chalicelib.domain.ledger import Span, Wake
-from chalicelib.domain.machines import Intent, Machine, MachineState, Memory, Refusal
+from chalicelib.domain.machines import Intent, Machine, MachineState, Memory, Refusal, Role
 
 EVENTUAL_S = 60.0
 UNRECORDED_S = 10.0
@@ -90,7 +90,7 @@ def _entered(memory: Memory, machine: Machine, intent: Intent | None, now: float
             running_at = now
         return replace(entered, awake_since=since, running_at=running_at, refusal=None, short=())
     asked = intent is not None and intent.action == STOP
-    if before.awake and memory.ready_at is None and not asked:
+    if before.awake and memory.role is Role.GPU and memory.ready_at is None and not asked:
         entered = failed(entered, "the machine stopped by itself before it was ready", SELF_STOP_PAUSE_S, now)
     return replace(entered, awake_since=None, running_at=None, ready_at=None, drain=None)
 

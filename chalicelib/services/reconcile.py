@@ -171,7 +171,7 @@ class Reconciler:
         spans: list[Span] = []
         for machine in machines:
             recalled = recall(machine, control.memories.get(machine.instance_id), now)
-            spans += [recalled.span] if recalled.span else []
+            spans += [recalled.span] if recalled.span and machine.role is Role.GPU else []
             seen_as = replace(machine, state=recalled.state)
             views.append(View(seen_as, recalled.memory, control.reports.get(machine.instance_id)))
         observation = _sorted(views)

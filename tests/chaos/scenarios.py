@@ -1,0 +1,173 @@
+"""Short histories, each of which needs one upholding line: run as a program, `python -m tests.chaos.scenarios NAME`.
+
+Exit 0 when all invariants held, 1 with the broken one on stdout. The mutation test runs them on changed code.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+
+from chalicelib.domain.machines import Machine, MachineState, Role
+from chalicelib.services.events import Cause
+from tests.chaos.world import EDGE, Violation, World
+
+
+def speaking(world: World) -> str:
+    """A client whose words come back."""
+    sid = world.open()
+    assert sid is not None
+    world.advance(120)
+    assert any(sid in host.streams for host in world.hosts.values())
+    return sid
+
+
+def stop_under_a_stream(world: World) -> None:
+    speaking(world)
+    world.stubborn = True
+    world.stop()
+    world.advance(1200)
+
+
+def nobody_is_left(world: World) -> None:
+    world.close(speaking(world))
+    world.advance(1500)
+
+
+def spoken_for_hours(world: World) -> None:
+    speaking(world)
+    world.stubborn = True
+    world.advance(9000)
+
+
+def no_room_but_another_type(world: World) -> None:
+    world.ec2.no_room = {("g4dn.xlarge", "z-a"), ("g4dn.xlarge", "z-b")}
+    world.excuse()
+    sid = world.open()
+    world.advance(150)
+    assert sid is not None
+    if not any(sid in host.streams for host in world.hosts.values()):
+        raise Violation("I3 there is room for another type, and nobody can speak")
+
+
+def into_the_night(world: World) -> None:
+    speaking(world)
+    world.stubborn = True
+    world.advance(3 * 3600)
+
+
+def two_passes_at_once(world: World) -> None:
+    for looks in range(3):
+        world.concur(looks)
+        sid = world.open()
+        world.advance(60)
+        if sid is not None:
+            world.close(sid)
+        world.stop(force=True)
+        world.advance(60)
+
+
+def a_late_read(world: World) -> None:
+    world.open()
+    started = next(name for name in world.gpus if world.state(name).awake)
+    world.ec2.late = {started: MachineState.STOPPED}
+    world.tick_at = world.clock()
+    world.advance(5)
+    world.ec2.late = {}
+    world.advance(400)
+    world.stop(force=True)
+    world.advance(120)
+    world.slack_s = 0.0
+
+
+def an_edge_that_stops(world: World) -> None:
+    """The edge is no GPU, whatever state it is in, and were it the first in every order."""
+    world.ec2.become(EDGE, MachineState.STOPPED)
+    world.ec2.machines["a-edge"] = Machine("a-edge", Role.EDGE, MachineState.STOPPED)
+    world.open()
+    world.advance(120)
+    world.ec2.become(EDGE, MachineState.RUNNING)
+
+
+def a_second_gpu_serves(world: World) -> None:
+    speaking(world)
+    first = next(iter(world.hosts))
+    world.dies(first)
+    world.advance(300)
+
+
+def killed_after_the_act(world: World) -> None:
+    """The record of the start is lost; the next passes must know since when the machine was on."""
+    world.kill_at(3)
+    world.open()
+    world.advance(400)
+    world.stop(force=True)
+    world.advance(120)
+    world.slack_s = 0.0
+
+
+def asked_while_it_is_held(world: World) -> None:
+    """A wish that comes while another pass holds the lock, and no tick after it."""
+    world.ticks_lost = True
+    world.ec2.become(EDGE, MachineState.STOPPING)
+
+    def wish() -> None:
+        world.ticks_lost = True
+        world.open()
+
+    world.ec2.countdown, world.ec2.meanwhile = 1, wish
+    world.run(lambda: world.context.reconcile(Cause("reconcile", "test")))
+    world.ec2.become(EDGE, MachineState.RUNNING)
+    if not any(world.state(name).awake for name in world.gpus):
+        raise Violation("I9 the call returned, and the pass that held the lock did not see the wish")
+
+
+def called_and_nothing_else(world: World) -> None:
+    world.open()
+
+
+def booked(world: World) -> None:
+    world.book(1800, 1200)
+    world.advance(1800)
+    if not any(host.status(world.clock()) == "ready" for host in world.hosts.values()):
+        raise Violation("I3 booked, and not ready in time")
+
+
+SCENARIOS: dict[str, tuple[Callable[[World], None], dict[str, float]]] = {
+    "stop_under_a_stream": (stop_under_a_stream, {}),
+    "nobody_is_left": (nobody_is_left, {}),
+    "spoken_for_hours": (spoken_for_hours, {}),
+    "no_room_but_another_type": (no_room_but_another_type, {}),
+    "into_the_night": (into_the_night, {"hour": 20.5}),
+    "two_passes_at_once": (two_passes_at_once, {}),
+    "a_late_read": (a_late_read, {}),
+    "an_edge_that_stops": (an_edge_that_stops, {}),
+    "a_second_gpu_serves": (a_second_gpu_serves, {}),
+    "killed_after_the_act": (killed_after_the_act, {}),
+    "asked_while_it_is_held": (asked_while_it_is_held, {}),
+    "called_and_nothing_else": (called_and_nothing_else, {}),
+    "booked": (booked, {}),
+}
+
+
+def play(name: str) -> None:
+    """Run one; Violation when an invariant broke."""
+    scenario, begin = SCENARIOS[name]
+    world = World(2, begin.get("hour", 12.0))
+    scenario(world)
+    world.finish()
+
+
+def main(name: str) -> int:
+    logging.disable(logging.CRITICAL)
+    try:
+        play(name)
+    except Violation as broken:
+        sys.stdout.write(f"{broken}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
