@@ -211,6 +211,7 @@ class World:
         refused = any(one.refusal is not None for one in self.control.memories.values())
         intended = any(one.intent is not None for one in before.memories.values())
         calm = self.clock() >= self.excused_until and not self.ticks_lost and before.lock_until <= self.clock()
+        calm = calm and self.ec2.refuse_describe is None
         if asleep and calm and not refused and not intended and not any(self.state(one).awake for one in self.gpus):
             raise Violation("I9 the call returned and nothing was started")
         return str(answer["id"])
