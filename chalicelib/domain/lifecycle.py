@@ -274,6 +274,9 @@ def _draining(scene: _Scene, view: View, drain: Drain, wanted: bool) -> Decision
         return _hold(view, f"draining: {drain.reason}", follows)
     if drain.kind in (DrainKind.NIGHT, DrainKind.HARD_MAX) or _quiet(scene, view):
         return Decision(view.instance_id, act, drain.reason)
+    if scene.by_night:
+        # What would not end for an operator has the night's notice and grace, and no more.
+        return _night_begins(scene, view, view.evidence(scene.now))
     if view.evidence(scene.now) is Evidence.ACTIVE:
         return _hold(view, "streams did not end at the closing", Next(act.value, None, "they end, or force"))
     return _hold(

@@ -93,8 +93,7 @@ class Store(MemoryStore):
         if self.kill_in is not None:
             self.kill_in -= 1
             if self.kill_in < 0:
-                self.kill_in = None
-                raise Killed
+                raise Killed  # and so does every write after it, a finally's too, until `bury`
         self.count += 1
         super().write(*writes)
 
@@ -205,7 +204,7 @@ class World:
         except Refused:
             return None
         except Killed:
-            self.excuse()
+            self.bury()
             return None
         self.clients[answer["id"]] = True
         refused = any(one.refusal is not None for one in self.control.memories.values())
@@ -241,6 +240,11 @@ class World:
         """What must happen promptly may be late for a while."""
         self.excused_until = max(self.excused_until, self.clock() + seconds)
         self.slack_s += seconds
+
+    def bury(self) -> None:
+        """The next container is a new one."""
+        self.store.kill_in = None
+        self.excuse()
 
     def kill_at(self, writes: int) -> None:
         """The pass that makes this write from now on dies before it."""
@@ -321,7 +325,7 @@ class World:
         try:
             return call()
         except Killed:
-            self.excuse()
+            self.bury()
         except (Refused, MachineRefused):
             pass
         return None
@@ -331,7 +335,7 @@ class World:
         try:
             yield
         except Killed:
-            self.excuse()
+            self.bury()
         except Refused:
             pass
 
@@ -339,7 +343,7 @@ class World:
         try:
             self.context.reconcile(Cause("reconcile", "second"))
         except Killed:
-            self.excuse()
+            self.bury()
 
     def _event(self) -> None:
         if self.events_lost:
@@ -418,7 +422,7 @@ class World:
                 self._leave(sid)
                 continue
             except Killed:
-                self.excuse()
+                self.bury()
                 continue
             if seen["ticket"] and not speaks:
                 self._speak(sid)

@@ -33,7 +33,7 @@ from chalicelib.domain.wishes import Booking, Order, OrderKind, Session, Wishes
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
 NIGHT = Night.parse("22:00-06:00 UTC")
 MIDNIGHT = datetime(2026, 11, 23, 0, tzinfo=UTC).timestamp()
-RULES = Rules(night=NIGHT)
+RULES = Rules(night=NIGHT, zone=NIGHT.zone)
 
 
 def gpu(state: MachineState = MachineState.RUNNING, now: float = NOON, **more: Any) -> View:
@@ -68,7 +68,8 @@ SESSION = Wishes((session(),))
 def test_a_machine_that_never_reported_is_not_kept_for_twelve_hours() -> None:
     silent = gpu(report_age=None)
     assert one(silent).action is Action.STOP
-    assert one(silent, SESSION).action is Action.HOLD, "somebody waits for it"
+    waited_for = gpu(report_age=None, awake_since=NOON - 60)
+    assert one(waited_for, SESSION).action is Action.HOLD, "somebody waits for it"
     young = gpu(report_age=None, awake_since=NOON - 60)
     assert one(young).action is Action.HOLD, "it has its idle minutes like any other"
     untold = replace(RULES, tickets=False)
@@ -181,6 +182,16 @@ def test_an_unforced_drain_never_ends_under_a_live_stream() -> None:
     assert one(gpu(sids=("s1",), drain=drain)).action is Action.HOLD
     assert one(gpu(report_age=60.0, drain=drain)).action is Action.HOLD
     assert one(gpu(drain=drain)).action is Action.STOP
+
+
+def test_a_drain_that_does_not_end_becomes_the_nights() -> None:
+    drain = Drain(DrainKind.STOP, MIDNIGHT - 500, MIDNIGHT - 400, "eve asked for it")
+    for report_age in (3.0, 60.0):
+        decision = one(gpu(now=MIDNIGHT, sids=("s1",), report_age=report_age, drain=drain), now=MIDNIGHT)
+        assert decision.action is Action.DRAIN
+        assert decision.drain is not None
+        assert decision.drain.kind is DrainKind.NIGHT
+        assert decision.drain.closing_at == MIDNIGHT + 300
 
 
 def test_sessions_close() -> None:
