@@ -17,6 +17,11 @@ VERBS = {
     "wake": ("whisperctl.commands.power", "Wake the GPU for some minutes."),
     "stop": ("whisperctl.commands.power", "Drain the GPU and put it to sleep."),
     "status": ("whisperctl.commands.power", "Say what the GPU does, why, and what comes next."),
+    "book": ("whisperctl.commands.bookings", "Book the GPU ahead, once or weekly."),
+    "bookings": ("whisperctl.commands.bookings", "List bookings, or take one back."),
+    "events": ("whisperctl.commands.bookings", "Say what was done, by whom and why."),
+    "cost": ("whisperctl.commands.bookings", "Say what the GPU cost, and what was saved."),
+    "simulate": ("whisperctl.commands.simulate", "Play a trace of sessions: cost and waits under other settings."),
     "token": ("whisperctl.commands.token", "Add, list and revoke access tokens."),
 }
 
