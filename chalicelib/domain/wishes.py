@@ -108,9 +108,15 @@ class Booking:
 
     def latest(self, now: float) -> Booking | None:
         """The time that began, or was ended before it could, last by `now`; None before the first."""
+        if not self.zone:
+            return self if min(self.start, self.until()) <= now else None
         around = max(0, int((now - self.start) // WEEK_S))
-        times = [self._time(weeks) for weeks in range(max(0, around - 1), around + 2)] if self.zone else [self]
-        return next((one for one in reversed(times) if min(one.start, one.until()) <= now), None)
+        for weeks in range(around + 1, max(0, around - 1) - 1, -1):
+            start, _ = weeks_later(self.start, self.end, self.zone, weeks)
+            # Most of them have not come near: a time is ended at most a day before its start.
+            if start - DAY_S <= now and min((one := self._time(weeks)).start, one.until()) <= now:
+                return one
+        return None
 
     def _time(self, weeks: int) -> Booking:
         start, end = weeks_later(self.start, self.end, self.zone, weeks)
