@@ -68,7 +68,13 @@ MUTATIONS = [
         "booking=wishes.booked(now, rules.lead_s)",
         "booking=wishes.booked(now)",
     ),
-    Mutation("I4", "into_the_night", "domain/lifecycle.py", "    if scene.by_night:\n", "    if False:\n"),
+    Mutation(
+        "I4",
+        "into_the_night",
+        "domain/lifecycle.py",
+        "    if scene.by_night:\n        return _night_begins(scene, view, evidence)\n",
+        "",
+    ),
     Mutation(
         "I5",
         "two_passes_at_once",
