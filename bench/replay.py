@@ -81,6 +81,12 @@ def replay(
     arrivals: list[measures.Arrival] = []
     done: list[dict[str, Any]] = []
 
+    def feed() -> None:
+        nonlocal fed
+        while fed < len(samples) and (fed + step) / RATE <= now:
+            audio.append(samples[fed : fed + step])
+            fed += step
+
     def timed(stretch: Samples, final: bool) -> Sequence[Piece]:
         nonlocal now, spent
         pieces = decode(stretch, final)
@@ -88,13 +94,12 @@ def replay(
         cost = slower * (fixed + per_word * sum(len(piece.text.split()) for piece in pieces))
         now += cost
         spent += cost
+        feed()  # what is said while a decode runs: by it the recogniser knows how long the decode took
         return pieces
 
     recogniser = Recogniser(audio, policy, lambda window: find_speech(window, {}), timed)
     while True:
-        while fed < len(samples) and (fed + step) / RATE <= now:
-            audio.append(samples[fed : fed + step])
-            fed += step
+        feed()
         if fed >= len(samples) and not audio.finished:
             audio.finish()
         if audio.finished and audio.received <= audio.done:

@@ -40,7 +40,7 @@ class Policy:
     settled_times: int = SETTLED_TIMES
     vad: bool = True
     context: bool = True
-    in_time_s: float = 0.8
+    in_time_s: float = 1.2
     """A final decode that takes longer than this is to hear less of what was said before; see Context.longest_s."""
     steady: bool = True
 
