@@ -1,164 +1,31 @@
-"""The real Caddy with the real Caddyfile, in front of a WebSocket server and an API of the test's own."""
+"""The edge's routes, headers, logs and ways to the GPU hosts: the real Caddy with the real Caddyfile."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import signal
-import ssl
+import re
 import subprocess
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
-from websockets.sync.server import Server, ServerConnection, serve
-from websockets.typing import Origin, Subprotocol
+import yaml
+from websockets.exceptions import InvalidStatus
 
+from tests.bootstrap.edge import BOOTSTRAP, ROOT, TICKET, TOKEN, Edge, Gpu, end, reload, start
 from tests.waiting import wait_until
 from whisperctl.local.dns import HostsFileDns
-from whisperctl.local.hosts import free_address
 from whisperctl.local.http import HttpAnswer, HttpCall, HttpServer
 from whisperctl.local.preflight import find_caddy, free_port
-
-ROOT = Path(__file__).resolve().parents[2]
-BOOTSTRAP = ROOT / "edge_bootstrap"
-TICKET = "eyJhbGciOiJIUzI1NiJ9.very-secret-ticket"
-TOKEN = "wle_very-secret-token"  # noqa: S105  a made-up one
-
-
-class Gpu:
-    """A GPU host's WebSocket port: says its address first, then echoes."""
-
-    def __init__(self) -> None:
-        self.address = free_address()
-        self.headers: list[dict[str, str]] = []
-        self._server: Server = serve(
-            self._serve,
-            self.address,
-            9090,
-            select_subprotocol=lambda _connection, offered: offered[0] if offered else None,
-        )
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-
-    def _serve(self, connection: ServerConnection) -> None:
-        assert connection.request is not None
-        self.headers.append(dict(connection.request.headers.raw_items()))
-        connection.send(self.address)
-        with contextlib.suppress(ConnectionClosed):
-            for message in connection:
-                connection.send(message)
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join(5)
-
-
-@dataclass
-class Edge:
-    port: int
-    prefix: Path
-    log: Path
-    ca: Path
-    process: subprocess.Popen[bytes]
-    env: dict[str, str]
-    api_calls: list[HttpCall] = field(default_factory=list)
-
-    @property
-    def url(self) -> str:
-        return f"https://localhost:{self.port}"
-
-    def http(self) -> httpx.Client:
-        return httpx.Client(verify=ssl.create_default_context(cafile=str(self.ca)), base_url=self.url, timeout=10)
-
-    def dial(
-        self, path: str = "/ws", origin: str | None = None, offered: tuple[str, ...] = ("bearer", TICKET)
-    ) -> ClientConnection:
-        return connect(
-            f"wss://localhost:{self.port}{path}",
-            ssl=ssl.create_default_context(cafile=str(self.ca)),
-            origin=Origin(origin) if origin else None,
-            subprotocols=[Subprotocol(one) for one in offered] or None,
-            additional_headers={"Authorization": f"Bearer {TOKEN}", "Cookie": f"a={TOKEN}"},
-            open_timeout=10,
-        )
-
-    def follow(self, *gpus: Gpu) -> None:
-        """As the host link does: run set-upstream.sh."""
-        addresses = [gpu.address for gpu in gpus] or ["--none"]
-        env = {"PATH": "/usr/bin:/bin", "PREFIX": str(self.prefix)}
-        subprocess.run([str(BOOTSTRAP / "set-upstream.sh"), *addresses], env=env, check=True, capture_output=True)
-
-    def served_by(self, gpu: Gpu) -> bool:
-        try:
-            with self.dial() as connection:
-                return connection.recv(timeout=5) == gpu.address
-        except InvalidStatus:
-            return False
 
 
 def api(calls: list[HttpCall], call: HttpCall) -> HttpAnswer:
     calls.append(call)
     return HttpAnswer.json(200, {"path": call.target})
-
-
-def start(directory: Path, **changes: str) -> Edge:
-    port = free_port()
-    env = {
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(directory),
-        "EDGE_BIND": "127.0.0.1",
-        "EDGE_HTTPS_PORT": str(port),
-        "EDGE_HTTP_PORT": str(free_port()),
-        "EDGE_ADMIN": f"127.0.0.1:{free_port()}",
-        "EDGE_STORAGE": str(directory / "caddy"),
-        "EDGE_SITE_ROOT": str(ROOT / "site"),
-        "EDGE_API_STAGE": "/stage",
-        "EDGE_ORIGINS": f"https://localhost:{port} https://talks.example.org",
-        **changes,
-    }
-    log = directory / "caddy.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [find_caddy(), "run", "--config", str(BOOTSTRAP / "Caddyfile"), "--adapter", "caddyfile"],
-            env=env,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
-    edge = Edge(port, directory, log, directory / "caddy/pki/authorities/local/root.crt", process, env)
-
-    def up() -> bool:
-        assert process.poll() is None, log.read_text()[-2000:]
-        if not edge.ca.exists():
-            return False
-        try:
-            with edge.http() as client:
-                return client.get("/healthz").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    try:
-        wait_until(up, 20, "Caddy")
-    except BaseException:
-        process.kill()
-        raise
-    return edge
-
-
-def end(edge: Edge) -> None:
-    edge.process.send_signal(signal.SIGTERM)
-    try:
-        edge.process.wait(15)
-    except subprocess.TimeoutExpired:
-        edge.process.kill()
-        raise
 
 
 @pytest.fixture(scope="module")
@@ -285,16 +152,7 @@ def test_new_streams_follow_and_live_ones_stay(edge: Edge, gpu: Gpu, second: Gpu
         live.send("still here")
         assert live.recv(timeout=5) == "still here"
         # Not even a reload ends it: stream_close_delay.
-        reload = [
-            find_caddy(),
-            "reload",
-            "--force",
-            "--config",
-            str(BOOTSTRAP / "Caddyfile"),
-            "--adapter",
-            "caddyfile",
-        ]
-        subprocess.run([*reload, "--address", edge.env["EDGE_ADMIN"]], env=edge.env, check=True, capture_output=True)
+        reload(edge)
         wait_until(lambda: edge.served_by(second), 10, "new streams after the reload")
         live.send("and here")
         assert live.recv(timeout=5) == "and here"
@@ -415,6 +273,7 @@ def test_an_api_that_is_down_and_an_open_root(tmp_path: Path, gpu: Gpu) -> None:
         {},
         {"EDGE_TLS": "tls_acme", "EDGE_SITE": "speech.example.org", "EDGE_EMAIL": "ops@example.org"},
         {"EDGE_API": "https://abc.execute-api.eu-central-1.amazonaws.com", "EDGE_API_STAGE": "/prod"},
+        {"EDGE_TLS": "tls_acme", "EDGE_SITE": "203.0.113.7", "EDGE_ACME_OPTIONS": "profile shortlived"},
         {"EDGE_UPSTREAM_OPTIONS": "resolvers 127.0.0.1:53", "EDGE_SITE": "a.example.org, b.example.org"},
     ],
 )
@@ -429,3 +288,24 @@ def test_the_caddyfile_is_valid_and_formatted(tmp_path: Path, env: dict[str, str
         [find_caddy(), "fmt", str(BOOTSTRAP / "Caddyfile")], env=run_env, capture_output=True, text=True, check=False
     )
     assert formatted.stdout == (BOOTSTRAP / "Caddyfile").read_text()
+
+
+def test_every_setting_stands_in_the_head_of_the_caddyfile() -> None:
+    text = (BOOTSTRAP / "Caddyfile").read_text()
+    head, _, body = text.partition("\n{\n")
+    used = set(re.findall(r"\{\$(EDGE_[A-Z_]+)", body))
+    documented = set(re.findall(r"\b(EDGE_[A-Z_]+)\b", head))
+    assert used == documented
+
+
+def test_compose_and_the_manual_name_settings_that_exist() -> None:
+    known = set(re.findall(r"\{\$(EDGE_[A-Z_]+)", (BOOTSTRAP / "Caddyfile").read_text()))
+    compose = (BOOTSTRAP / "compose.yaml").read_text()
+    manual = (ROOT / "docs" / "edge.md").read_text()
+    assert set(re.findall(r"\b(EDGE_[A-Z_]+)\b", compose + manual)) <= known
+    caddy = yaml.safe_load(compose)["services"]["caddy"]
+    for volume in caddy["volumes"]:
+        source = volume.split(":")[0]
+        if source.startswith("."):
+            assert (BOOTSTRAP / source).exists(), source
+    assert (BOOTSTRAP / "Dockerfile").exists()
