@@ -55,6 +55,9 @@ class FakePower:
             self.may_end.wait()
             self.alive.discard(instance_id)
 
+    def kill(self, instance_id: str) -> None:
+        self.alive.discard(instance_id)
+
     def run_script(
         self,
         instance_id: str,

@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.local_cloud import Cloud
 from tests.unit.test_local_ec2 import refusal, settle
-from whisperctl.local.faults import BadFaults, FaultSet, parse
+from whisperctl.local.faultset import BadFaults, FaultSet, parse
 
 
 @pytest.fixture
@@ -83,6 +83,15 @@ def test_posting_replaces_the_set(cloud: Cloud) -> None:
         ({"agent": {"delay_s": "x"}}, "agent.delay_s is a number of seconds"),
         ({"agent": {"delay_s": -1}}, "negative"),
         ({"commands": [{"status": "Sad"}]}, "Failed, TimedOut, Lost"),
+        ({"impaired": [{"machine": "i-1"}]}, "impaired has no machine; known are instance, times."),
+        ({"impaired": [{"times": -1}]}, "times cannot be negative."),
+        ({"stuck": True}, "stuck is a list of objects."),
+        ({"stale": {"seconds": -1}}, "seconds cannot be negative."),
+        ({"power": [{}]}, "power needs instance."),
+        ({"power": [{"instance": "i-1", "how": "gone"}]}, "power.how is one of lost, failed, off, not 'gone'."),
+        ({"power": [{"instance": "i-1"}]}, "power needs a running machine, and i-1 is unknown."),
+        ({"lambdas": [{"times": 1}]}, "lambdas needs after."),
+        ({"ticks": {"lost": "yes"}}, "ticks.lost is true or false, not 'yes'."),
     ],
 )
 def test_a_bad_post_hears_one_sentence_and_changes_nothing(cloud: Cloud, posted: Any, says: str) -> None:

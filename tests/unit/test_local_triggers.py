@@ -87,6 +87,17 @@ def test_events_are_lost_doubled_and_late(parts: Parts, fault: dict[str, Any], d
     assert [delay for name, _event, delay in parts.recorder.invoked if name == "machine_event"] == delays
 
 
+def test_lost_ticks_never_come_and_later_ones_do(parts: Parts) -> None:
+    parts.triggers.start()
+    parts.faults.replace({"ticks": {"lost": True}})
+    parts.clock.advance(30.5)
+    parts.clock.advance(60)
+    parts.faults.replace({})
+    assert parts.recorder.times("tick") == 1
+    parts.clock.advance(60)
+    wait_until(lambda: parts.recorder.times("tick") == 2, 2, "the next tick")
+
+
 def test_nothing_fires_before_the_start(parts: Parts) -> None:
     parts.triggers.instance_changed("i-1", "running")
     parts.clock.advance(120)

@@ -6,10 +6,11 @@ https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-lifecycle.html
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -17,17 +18,23 @@ from typing import Any, Protocol
 from whisperctl.local.awsapi import AwsError, AwsRequest, AwsResponse, ec2_response
 from whisperctl.local.clock import StandInClock, Timeline
 from whisperctl.local.faults import Faults
+from whisperctl.local.faultset import BadFaults, PowerEnd
 
 ACCOUNT = "123456789012"
 CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 ZONE_LETTERS = "abc"
 INSTANCE_ID = re.compile(rb"<instanceId>(i-[0-9a-f]+)</instanceId>")
 ROLE_TAG = "whisperlive-edge:role"
+STUCK_LOOK_S = 1.0
+"""How often a stuck stop looks whether it may end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One instance as it is now. `running_since` is epoch seconds of the stand-in clock, None unless running."""
+    """One instance as it is now. `running_since` is epoch seconds of the stand-in clock, None unless running.
+
+    Not `healthy`: EC2 says running, and nothing runs.
+    """
 
     instance_id: str
     role: str
@@ -36,6 +43,7 @@ class Machine:
     state: str
     private_ip: str
     running_since: float | None
+    healthy: bool = True
 
 
 class HostPower(Protocol):
@@ -46,6 +54,9 @@ class HostPower(Protocol):
 
     def shutdown(self, instance_id: str) -> None:
         """End them; returns when none is alive (and at once when none is)."""
+
+    def kill(self, instance_id: str) -> None:
+        """End them without a farewell, as a loss of power does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +95,9 @@ class Ec2:
         self._transition: dict[str, int] = {}
         self._transitions = itertools.count(1)
         self._public = itertools.count(1)
+        self._dead: set[str] = set()
+        self._forced: set[str] = set()
+        self._history: dict[str, list[tuple[float, str]]] = {}
         self.power: HostPower | None = None
         """Set once, by the wiring, before the first machine starts."""
         self.on_state: Callable[[str, str], None] = lambda _instance_id, _state: None
@@ -139,6 +153,8 @@ class Ec2:
                 zone = str(request.parameters.get("Placement", {}).get("AvailabilityZone", self.zones[0]))
                 self._faults.refuse_start(str(request.parameters.get("InstanceType", "m1.small")), zone, self.zones)
                 return None
+            case "DescribeInstanceStatus":
+                return self._statuses(request)
             case "ModifyInstanceAttribute":
                 self._may_modify(request)
                 return None
@@ -152,6 +168,50 @@ class Ec2:
                 for instance in self._named([found.decode() for found in INSTANCE_ID.findall(response.body)]):
                     self._adopt(instance)
                     self._begin_start(instance)
+
+    @contextlib.contextmanager
+    def as_seen(self, request: AwsRequest) -> Iterator[None]:
+        """Let moto show the states of a while ago, where the fault asks for it: reads are eventually consistent."""
+        late_s = self._faults.now.stale.seconds
+        if request.service != "ec2" or request.operation != "DescribeInstances" or not late_s:
+            yield
+            return
+        from moto.ec2.models.instances import InstanceState
+
+        with self._lock:
+            moment = self._clock.now() - late_s
+            true = {instance.id: (instance, instance._state) for instance in self._instances()}
+            for instance_id, (instance, _state) in true.items():
+                past = self._history.get(instance_id, [])
+                seen = next((state for at, state in reversed(past) if at <= moment), past[0][1] if past else None)
+                if seen is not None:
+                    instance._state = InstanceState(seen, CODES[seen])
+            try:
+                yield
+            finally:
+                for instance, state in true.values():
+                    instance._state = state
+
+    def end_power(self, ends: Sequence[PowerEnd]) -> None:
+        """Take the power of running machines away, now; raises BadFaults, and does nothing, if one does not run."""
+        with self._lock:
+            for end in ends:
+                machine = self.machine(end.instance)
+                if machine is None or machine.state != "running":
+                    state = "unknown" if machine is None else machine.state
+                    raise BadFaults(f"power needs a running machine, and {end.instance} is {state}.")
+        for end in ends:
+            if end.how == "off":
+                self.stopped_itself(end.instance)
+                continue
+            with self._lock:
+                self._dead.add(end.instance)
+            self._host_power().kill(end.instance)
+            if end.how == "failed":
+                with self._lock:
+                    (instance,) = self._named([end.instance])
+                    if instance.state == "running":
+                        self._begin_stop(instance, "Server.InternalError", "An internal error occurred")
 
     def stopped_itself(self, instance_id: str) -> None:
         """The host powered itself off (InstanceInitiatedShutdownBehavior=stop)."""
@@ -182,6 +242,8 @@ class Ec2:
                     raise _wrong_state(instance.id, "stopped")
             before = [instance.state for instance in instances]
             for instance in instances:
+                if request.parameters.get("Force") == "true":
+                    self._forced.add(instance.id)
                 if instance.state == "running":
                     self._begin_stop(instance, "Client.UserInitiatedShutdown", "User initiated")
             return _changes("StopInstances", instances, before)
@@ -210,8 +272,21 @@ class Ec2:
         with self._lock:
             (instance,) = self._named([instance_id])
             if instance.state == "running":
+                self._dead.discard(instance_id)
                 self._running_since[instance_id] = self._clock.now()
                 self._host_power().boot(self._machine(instance))
+
+    def _statuses(self, request: AwsRequest) -> AwsResponse:
+        """The status checks of the running machines that are asked for; all of them where none is named."""
+        wanted = _ids(request)
+        with self._lock:
+            named = {instance.id for instance in self._named(wanted)} if wanted else None
+            shown = [
+                one
+                for one in self.machines()
+                if one.state == "running" and (named is None or one.instance_id in named)
+            ]
+        return ec2_response("DescribeInstanceStatus", f"<instanceStatusSet>{_checks(shown)}</instanceStatusSet>")
 
     def _may_modify(self, request: AwsRequest) -> None:
         changes_type = "InstanceType" in request.parameters or request.parameters.get("Attribute") == "instanceType"
@@ -226,6 +301,8 @@ class Ec2:
         instance.launch_time = datetime.fromtimestamp(self._clock.now(), UTC).replace(tzinfo=None)
         instance.nics[0].public_ip = f"203.0.113.{next(self._public) % 254 + 1}"
         instance._reason = ""
+        self._dead.discard(instance.id)
+        self._forced.discard(instance.id)
         dwell_s = self._dwell.boot_s if dwell_s is None else dwell_s
         self._later(instance, "pending", dwell_s, self._finish_start)
 
@@ -235,8 +312,11 @@ class Ec2:
             if self._transition[instance_id] != transition:
                 return
             self._running_since[instance_id] = self._clock.now()
-            # The host first: whoever sees `running` finds its processes alive.
-            self._host_power().boot(self._machine(instance, state="running"))
+            if self._faults.impairs(instance_id):
+                self._dead.add(instance_id)
+            else:
+                # The host first: whoever sees `running` finds its processes alive.
+                self._host_power().boot(self._machine(instance, state="running"))
             self._set(instance, "running")
 
     def _begin_stop(self, instance: Any, code: str, why: str) -> None:
@@ -250,6 +330,10 @@ class Ec2:
         self._running_since.pop(instance.id, None)
 
         def finish(instance_id: str, transition: int) -> None:
+            if final == "stopped" and self._faults.holds(instance_id) and instance_id not in self._forced:
+                again = _bound(finish, instance_id, transition)
+                self._timeline.after(STUCK_LOOK_S, f"stuck stop of {instance_id}", again)
+                return
             # Not before the last process is gone, however short the dwell: stopped means nothing runs.
             self._host_power().shutdown(instance_id)
             with self._lock:
@@ -270,6 +354,7 @@ class Ec2:
         from moto.ec2.models.instances import InstanceState
 
         instance._state = InstanceState(state, CODES[state])
+        self._history.setdefault(instance.id, []).append((self._clock.now(), state))
         if tell:
             self.on_state(instance.id, state)
 
@@ -314,7 +399,21 @@ class Ec2:
             state=state or instance.state,
             private_ip=instance.private_ip,
             running_since=self._running_since.get(instance.id),
+            healthy=instance.id not in self._dead,
         )
+
+
+def _checks(machines: Iterable[Machine]) -> str:
+    items = ""
+    for machine in machines:
+        word, passed = ("ok", "passed") if machine.healthy else ("impaired", "failed")
+        details = f"<details><item><name>reachability</name><status>{passed}</status></item></details>"
+        items += (
+            f"<item><instanceId>{machine.instance_id}</instanceId><availabilityZone>{machine.zone}</availabilityZone>"
+            f"<instanceState><code>{CODES[machine.state]}</code><name>{machine.state}</name></instanceState>"
+            f"<systemStatus><status>ok</status></systemStatus><instanceStatus><status>{word}</status>{details}</instanceStatus></item>"
+        )
+    return items
 
 
 def _bound(action: Callable[..., None], *arguments: Any) -> Callable[[], None]:

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from whisperctl.local.clock import StandInClock
+from whisperctl.local.containers import LambdaKilled
 from whisperctl.local.http import HttpAnswer, HttpCall, HttpServer
 from whisperctl.local.lambdas import ACCOUNT, AppPool, Context
 
@@ -117,7 +118,7 @@ class Gateway:
         except Late:
             log.error("%s took longer than %g s", what, self._longest_s)
             return HttpAnswer.problem(504, "Gateway Timeout", f"The call took longer than {self._longest_s:g} s.")
-        except Exception:  # whatever the handler raises, API Gateway says 502 and serves on
+        except (Exception, LambdaKilled):  # whatever the handler raises, API Gateway says 502 and serves on
             log.exception("%s failed", what)
             return HttpAnswer.problem(502, "Bad Gateway", "The call failed inside; the log says why.")
 

@@ -109,6 +109,13 @@ class Host:
             ender.join()
         self._requests.join()
 
+    def kill(self) -> None:
+        """As a loss of power: SIGKILL for everything at once, and nobody waits for a last word."""
+        self._off.set()
+        for service in self._services.values():
+            service.kill()
+        self.shutdown()
+
     def run_script(self, script: str, env: Mapping[str, str], expired: Callable[[], bool]) -> Outcome:
         """Run a script as the SSM agent does: from a file, by `sh`, or by what its `#!` line names."""
         with tempfile.TemporaryDirectory(prefix="ssm-", dir=self.files.root / "run") as directory:
@@ -226,6 +233,14 @@ class Hosts:
             host = self._hosts.get(instance_id)
         if host is not None:
             host.shutdown()
+            with self._lock:
+                self._hosts.pop(instance_id, None)
+
+    def kill(self, instance_id: str) -> None:
+        with self._lock:
+            host = self._hosts.get(instance_id)
+        if host is not None:
+            host.kill()
             with self._lock:
                 self._hosts.pop(instance_id, None)
 

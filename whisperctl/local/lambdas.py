@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from whisperctl.local.clock import Timeline
+from whisperctl.local.containers import LambdaKilled, invocation
 
 log = logging.getLogger(__name__)
 
@@ -70,13 +71,21 @@ class AppPool:
 
     @contextlib.contextmanager
     def lease(self) -> Iterator[ModuleType]:
-        """An instance nobody else uses until the block ends."""
+        """An instance nobody else uses until the block ends; one that was killed serves no more."""
         instance = self._take()
+        killed = False
         try:
-            yield instance
+            with invocation():
+                yield instance
+        except LambdaKilled:
+            killed = True
+            raise
         finally:
             with self._lock:
-                self._idle.append(instance)
+                if killed:
+                    self._made -= 1
+                else:
+                    self._idle.append(instance)
                 self._lock.notify()
 
     def _take(self) -> ModuleType:
@@ -134,7 +143,7 @@ class AsyncInvoker:
                 with self._pool.lease() as app:
                     handler: Callable[[Any, Any], Any] = getattr(app, function)
                     handler(event, Context(function, self._region, self._timeout_s))
-            except Exception:  # whatever a handler raises is a failed invocation to Lambda
+            except (Exception, LambdaKilled):  # whatever a handler raises is a failed invocation to Lambda
                 if not retries:
                     log.exception("%s failed for the last time; the event is dropped", function)
                     return

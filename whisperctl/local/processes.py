@@ -181,6 +181,13 @@ class Service:
             if self._process is not None and self._process.poll() is None:
                 signal_group(self._process.pid, signal.SIGTERM)
 
+    def kill(self) -> None:
+        """SIGKILL to the group, and no restart; `stop` then waits for its end."""
+        with self._lock:
+            self._stopping.set()
+            if self._process is not None and self._process.poll() is None:
+                signal_group(self._process.pid, signal.SIGKILL)
+
     def stop(self, patience_s: float) -> None:
         """SIGTERM to the group, SIGKILL after `patience_s`; returns when the process is gone."""
         with self._lock:

@@ -23,7 +23,8 @@ from whisperctl.local.awsapi import AwsError, AwsRequest, AwsResponse, json_resp
 from whisperctl.local.clock import StandInClock
 from whisperctl.local.documents import fill_in, scripts
 from whisperctl.local.ec2 import ACCOUNT, Ec2, Machine
-from whisperctl.local.faults import CommandFault, Faults
+from whisperctl.local.faults import Faults
+from whisperctl.local.faultset import CommandFault
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class Ssm:
     def _registered(self, machine: Machine) -> float | None:
         """When this boot's agent came online, None if it is not."""
         agent = self._faults.now.agent
-        if machine.state != "running" or machine.running_since is None or agent.offline:
+        if machine.state != "running" or machine.running_since is None or agent.offline or not machine.healthy:
             return None
         moment = machine.running_since + self._agent_s + agent.delay_s
         return moment if moment <= self._clock.now() else None

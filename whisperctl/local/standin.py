@@ -24,8 +24,11 @@ from urllib.parse import unquote, urlsplit
 from whisperctl.local.awsapi import AwsError, AwsRequest, AwsResponse, error_response, parse
 from whisperctl.local.calls import CallRecord
 from whisperctl.local.clock import StandInClock
+from whisperctl.local.containers import INVOCATION, KILL
 from whisperctl.local.ec2 import Ec2
-from whisperctl.local.faults import BadFaults, Faults
+from whisperctl.local.faults import Faults
+from whisperctl.local.faultset import BadFaults
+from whisperctl.local.faultset import parse as parse_faults
 from whisperctl.local.http import HttpAnswer, HttpCall, HttpServer
 from whisperctl.local.ssm import Ssm
 
@@ -69,7 +72,10 @@ class StandIn:
         except AwsError as refused:
             response, error = error_response(request.service, refused), refused.code
         self.calls.add(request, self.clock.now(), error)
-        return HttpAnswer(response.status, response.headers, response.body)
+        headers = dict(response.headers)
+        if error is None and INVOCATION.lower() in call.headers and self.faults.kills(request.operation):
+            headers[KILL] = "lambda"
+        return HttpAnswer(response.status, headers, response.body)
 
     def _serve(self, request: AwsRequest, call: HttpCall) -> AwsResponse:
         self.faults.throttle(request.service, request.operation)
@@ -80,7 +86,8 @@ class StandIn:
             own = self._ssm.handle(request)
         if own is not None:
             return own
-        answer = self._ask_moto(call)
+        with self._ec2.as_seen(request):
+            answer = self._ask_moto(call)
         response = AwsResponse(answer.status, {k: str(v) for k, v in answer.headers.items()}, answer.body)
         if request.service == "ec2":
             self._ec2.after_moto(request, response)
@@ -103,8 +110,9 @@ class StandIn:
                 case "GET", "/_standin/faults":
                     return HttpAnswer.json(200, dataclasses.asdict(self.faults.now))
                 case "POST", "/_standin/faults":
-                    self.faults.replace(_json(body))
-                    return HttpAnswer.json(200, dataclasses.asdict(self.faults.now))
+                    posted = _json(body)
+                    self._ec2.end_power(parse_faults(posted).power)
+                    return HttpAnswer.json(200, dataclasses.asdict(self.faults.replace(posted)))
                 case "GET", "/_standin/clock":
                     return HttpAnswer.json(200, {"now": _rfc3339(self.clock)})
                 case "POST", "/_standin/clock":

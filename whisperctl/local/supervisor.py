@@ -236,10 +236,12 @@ class _Cloud:
     def start_gateway(self, app: Path, stack: contextlib.ExitStack) -> str:
         """The real app.py behind a gateway; returns the gateway's URL."""
         from chalicelib import wiring
+        from whisperctl.local.containers import mortal
         from whisperctl.local.gateway import Gateway
         from whisperctl.local.lambdas import AppPool, AsyncInvoker
         from whisperctl.local.triggers import Triggers
 
+        stack.enter_context(mortal())
         wiring.use_clock(self.clock.now)
         pool = AppPool(app)
         self._instance_of: Callable[[str], str | None] = lambda _key: None

@@ -2,7 +2,7 @@
 
 Ticks follow the stand-in clock: an advance that crosses a minute fires one at once (not one for every minute
 crossed; a missed tick heals itself, and the tests lean on that). Events are hints, and faults lose, double and
-delay them. Shapes from
+delay them; ticks can be lost too. Shapes from
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/monitoring-instance-state-changes.html and
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-rule-schedule.html
 """
@@ -60,6 +60,8 @@ class Triggers:
 
     def _tick(self) -> None:
         self._arm()
+        if self._faults.now.ticks.lost:
+            return
         self._invoker.invoke("tick", tick_event(self._stack, self._clock.now(), self._region))
 
 
