@@ -1,4 +1,9 @@
-/** The microphone as Float32 mono blocks of 0.1 s at 16 kHz. */
+/**
+ * The microphone as Float32 mono blocks of 0.1 s at 16 kHz.
+ *
+ * Where the browser gives a context at 16 kHz it converts by itself; where it does not (Firefox refuses a microphone of
+ * another rate, some phones the rate) the context has the device's rate and the worklet converts.
+ */
 
 import { RATE } from "./stream.js";
 
@@ -9,51 +14,120 @@ const REASONS = new Map([
   ["NotAllowedError", "The microphone is blocked for this page; allow it in the address bar, then start again."],
   ["SecurityError", "The microphone is blocked for this page; allow it in the address bar, then start again."],
   ["NotFoundError", "No microphone was found; connect one, then start again."],
+  ["OverconstrainedError", "The chosen microphone is gone; choose another one, then start again."],
   ["NotReadableError", "The microphone is in use by another program; close that, then start again."],
-  ["NotSupportedError", "This browser cannot record at 16 kHz; use a current Chrome, Edge or Safari."],
 ]);
+
+/** Seconds by which recording may fall behind the clock before it counts as a gap: blocks come every 0.1 s. */
+const BEHIND = 1;
+
+/**
+ * Whisper was trained on speech as it is, so the browser's filters, made for calls, are off unless somebody wants them.
+ * @typedef {{device?: string, echoCancellation?: boolean, noiseSuppression?: boolean, autoGainControl?: boolean}} Wish
+ *   device: an id from `microphones`
+ */
 
 /**
  * Ask for the microphone and begin recording.
  * @param {(samples: Float32Array) => void} onSamples
  * @param {() => void} onEnded the microphone went away by itself
- * @returns {Promise<{stop: () => Promise<void>}>} `stop` resolves when the last block was handed over
+ * @param {Wish} [wish]
+ * @param {(notice: {sentence: string, gap: number}) => void} [onNotice] something a person should know, "" when it is
+ *   over; `gap`: seconds that were not recorded since the last notice
+ * @returns {Promise<{stop: () => Promise<void>, label: string, native: number}>}
+ *   `stop` resolves when the last block was handed over; `native`: the context's rate in Hz
  * @throws {CaptureError}
  */
-export async function openCapture(onSamples, onEnded) {
+export async function openCapture(onSamples, onEnded, wish = {}, onNotice = () => {}) {
   if (!navigator.mediaDevices?.getUserMedia || typeof AudioWorkletNode === "undefined") {
     throw new CaptureError("Recording needs https and a current browser.");
   }
   let media;
-  let context;
+  let opened;
   try {
-    media = await navigator.mediaDevices.getUserMedia({
-      // Whisper was trained on speech as it is; the browser's filters were made for calls.
-      audio: { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false },
-    });
-    context = new AudioContext({ sampleRate: RATE });
-    await context.audioWorklet.addModule(new URL("./worklet.js", import.meta.url));
-    await context.resume();
-    return record(media, context, onSamples, onEnded);
+    media = await navigator.mediaDevices.getUserMedia({ audio: constraints(wish) });
+    opened = await openContext(media);
+    return record(media, opened, { onSamples, onEnded, onNotice });
   } catch (error) {
-    release(media, context);
+    release(media, opened?.context);
     throw new CaptureError(REASONS.get(error.name) ?? `Recording failed: ${error.message}.`, { cause: error });
   }
 }
 
-function record(media, context, onSamples, onEnded) {
-  const source = context.createMediaStreamSource(media);
+/** The microphones there are; their labels are empty until one was allowed. @returns {Promise<MediaDeviceInfo[]>} */
+export async function microphones() {
+  const devices = (await navigator.mediaDevices?.enumerateDevices?.()) ?? [];
+  return devices.filter(({ kind, deviceId }) => kind === "audioinput" && deviceId !== "communications");
+}
+
+function constraints({ device, echoCancellation = false, noiseSuppression = false, autoGainControl = false }) {
+  const chosen = device ? { deviceId: { exact: device } } : {};
+  return { channelCount: 1, echoCancellation, noiseSuppression, autoGainControl, ...chosen };
+}
+
+/** A running context with the microphone as its source: at 16 kHz, or else at the device's own rate. */
+async function openContext(media) {
+  let refused;
+  for (const options of [{ sampleRate: RATE }, {}]) {
+    let context;
+    try {
+      context = new AudioContext(options);
+      const source = context.createMediaStreamSource(media);
+      await context.audioWorklet.addModule(new URL("./worklet.js", import.meta.url));
+      await context.resume();
+      return { context, source };
+    } catch (error) {
+      context?.close();
+      refused = error;
+    }
+  }
+  throw refused;
+}
+
+function record(media, { context, source }, { onSamples, onEnded, onNotice }) {
   const recorder = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 1, channelCount: 1 });
+  const gaps = new Gaps();
+  let stopping = false;
   const finished = new Promise((resolve) => {
-    recorder.port.onmessage = ({ data }) => (data === null ? resolve() : onSamples(data));
+    recorder.port.onmessage = ({ data }) => {
+      if (data === null) {
+        resolve();
+        return;
+      }
+      const gap = gaps.heard(data.length, performance.now() / 1000);
+      onSamples(data);
+      if (gap) onNotice({ sentence: `${gap.toFixed(1)} s were not recorded: this device slept or was busy.`, gap });
+    };
   });
   source.connect(recorder);
   recorder.connect(context.destination); // silent; some browsers run only what leads to an output
   const [track] = media.getAudioTracks();
+  const say = (sentence) => !stopping && onNotice({ sentence, gap: 0 });
+  const heard = {
+    mute: () => say("The microphone gives no sound: another program or a switch on it holds it."),
+    unmute: () => say(""),
+  };
+  const stateChanged = () => {
+    if (stopping || context.state === "running") {
+      say("");
+      return;
+    }
+    // A phone call, another tab or the system took the audio; it comes back when asked.
+    say("Recording is interrupted by this device.");
+    context.resume().catch(() => say("Recording is interrupted by this device; touch the page to go on."));
+  };
+  const touched = () => context.state !== "running" && !stopping && context.resume().catch(() => {});
   track.addEventListener("ended", onEnded, { once: true });
+  for (const [name, listener] of Object.entries(heard)) track.addEventListener(name, listener);
+  context.addEventListener("statechange", stateChanged);
+  for (const name of ["pointerdown", "visibilitychange"]) document.addEventListener(name, touched);
   return {
+    label: track.label,
+    native: context.sampleRate,
     async stop() {
+      stopping = true;
       track.removeEventListener("ended", onEnded);
+      for (const name of ["pointerdown", "visibilitychange"]) document.removeEventListener(name, touched);
       recorder.port.postMessage("stop");
       // A context that the system suspended hands nothing over any more.
       await Promise.race([finished, new Promise((resolve) => setTimeout(resolve, 1000))]);
@@ -61,6 +135,30 @@ function record(media, context, onSamples, onEnded) {
       release(media, context);
     },
   };
+}
+
+/** Finds what was not recorded: samples fall behind the clock while a device sleeps. */
+export class Gaps {
+  #began = null;
+  #samples = 0;
+  #told = 0;
+
+  /**
+   * Take note of a block. @param {number} samples at 16 kHz @param {number} now seconds
+   * @returns {number} seconds newly found missing, 0 when none
+   */
+  heard(samples, now) {
+    this.#samples += samples;
+    this.#began ??= now - samples / RATE;
+    const missing = now - this.#began - this.#samples / RATE - this.#told;
+    // Devices' clocks run a little slow or fast: a drift is no gap, and goes along with it.
+    if (missing <= BEHIND) {
+      this.#began += Math.max(-0.01, Math.min(0.01, missing)) * 0.1;
+      return 0;
+    }
+    this.#told += missing;
+    return missing;
+  }
 }
 
 function release(media, context) {

@@ -1,10 +1,14 @@
 /**
- * Runs in the audio thread: gathers the microphone's first channel into blocks of 0.1 s and hands
- * them over without a copy. Sample rate: the context's.
+ * Runs in the audio thread: the microphone's first channel as blocks of 0.1 s at 16 kHz, handed over without a copy.
+ * A context at another rate is converted here, where samples come one by one and none is skipped.
  */
-const BLOCK = Math.round(sampleRate / 10);
+import { Resampler } from "./resample.js";
+
+const RATE = 16000;
+const BLOCK = RATE / 10;
 
 class Recorder extends AudioWorkletProcessor {
+  #resampler = sampleRate === RATE ? null : new Resampler(sampleRate, RATE);
   #block = new Float32Array(BLOCK);
   #filled = 0;
   #running = true;
@@ -13,6 +17,7 @@ class Recorder extends AudioWorkletProcessor {
     super();
     this.port.onmessage = () => {
       this.#running = false;
+      if (this.#resampler) this.#gather(this.#resampler.flush());
       this.#hand(this.#block.slice(0, this.#filled));
       this.port.postMessage(null);
     };
@@ -21,7 +26,11 @@ class Recorder extends AudioWorkletProcessor {
   process([channels]) {
     if (!this.#running) return false;
     const input = channels[0];
-    if (!input) return true;
+    if (input) this.#gather(this.#resampler ? this.#resampler.push(input) : input);
+    return true;
+  }
+
+  #gather(input) {
     let taken = 0;
     while (taken < input.length) {
       const part = input.subarray(taken, taken + BLOCK - this.#filled);
@@ -34,7 +43,6 @@ class Recorder extends AudioWorkletProcessor {
         this.#filled = 0;
       }
     }
-    return true;
   }
 
   #hand(samples) {

@@ -1,0 +1,65 @@
+"""The microphone in Chromium: what reaches the server is what was played, whatever rate the browser gives."""
+
+from __future__ import annotations
+
+import wave
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from playwright.sync_api import Page, expect
+
+from tests.browser.pages import scripted_page
+from tests.browser.scripted import TOKEN
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.chromium
+CLIP = Path(__file__).resolve().parents[1] / "speech/short.wav"
+RATE = 16000
+
+# A browser that gives no context at 16 kHz, as Firefox with a microphone of another rate.
+NATIVE_ONLY = """
+const Native = window.AudioContext;
+window.AudioContext = class extends Native {
+  constructor(options = {}) {
+    if (options.sampleRate) throw new DOMException("not at this rate", "NotSupportedError");
+    super(options);
+    window.nativeRate = this.sampleRate;
+  }
+};
+"""
+
+
+def clip() -> NDArray[np.float64]:
+    with wave.open(str(CLIP)) as source:
+        pcm = np.frombuffer(source.readframes(source.getnframes()), dtype="<i2")
+    return pcm.astype(np.float64) / 32768
+
+
+def likeness(heard: NDArray[np.float64], played: NDArray[np.float64]) -> float:
+    """The highest normalised cross-correlation of `played` with a stretch of `heard`; 1: the same but for height."""
+    size = 1 << (len(heard) + len(played)).bit_length()
+    products = np.fft.irfft(np.fft.rfft(heard, size) * np.conj(np.fft.rfft(played, size)), size)[: len(heard)]
+    at = int(np.argmax(products[: max(1, len(heard) - len(played) + 1)]))
+    stretch = heard[at : at + len(played)]
+    return float(stretch @ played / (np.linalg.norm(stretch) * np.linalg.norm(played)))
+
+
+@pytest.mark.parametrize("native_only", [False, True], ids=["at 16 kHz", "at the device's rate"])
+def test_what_is_played_arrives(open_page: Callable[..., Page], tmp_path: Path, native_only: bool) -> None:
+    played = clip()
+    page = open_page(clip=CLIP)
+    if native_only:
+        page.add_init_script(NATIVE_ONLY)
+    with scripted_page(tmp_path) as (address, server):
+        page.goto(f"{address}#token={TOKEN}")
+        page.get_by_test_id("start").click()
+        wait_until(lambda: server.seconds > len(played) / RATE + 2, 60, "the clip to be streamed")
+        page.get_by_test_id("stop").click()
+        expect(page.get_by_test_id("phase")).to_have_text("Finished")
+    heard = np.frombuffer(bytes(server.audio), dtype="<f4").astype(np.float64)
+    assert likeness(heard, played) > 0.98
+    if native_only:
+        assert page.evaluate("window.nativeRate") not in (None, RATE)
