@@ -41,6 +41,7 @@ class Stack:
     ca_cert: str
     tokens: dict[str, str]
     gpu_instance_id: str
+    gpu_instance_ids: list[str]
     edge_instance_id: str
     pid: int
     state_dir: Path

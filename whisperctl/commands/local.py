@@ -29,6 +29,10 @@ DEFAULT = LocalOptions()
               show_default=True, help="How long the GPU lingers after the last session.")
 @click.option("--night", default=DEFAULT.night, metavar="HOURS",
               help="Closed hours, for example '22:00-06:00 Europe/Berlin'.")
+@click.option("--gpus", type=click.IntRange(1, 8), default=DEFAULT.gpus, show_default=True,
+              help="GPU machines, each in the next zone; one serves, the others stand by.")
+@click.option("--gpu-types", default=DEFAULT.gpu_types, metavar="TYPES",
+              help="What a GPU may be started as when AWS has no room, best first, e.g. 'g4dn.xlarge g5.xlarge'.")
 @click.option("--max-streams", type=click.IntRange(1, 64), default=DEFAULT.max_streams, show_default=True,
               help="Streams the GPU takes at once.")
 @click.option("--no-ticket", is_flag=True, help="Serve stock WhisperLive clients, which carry no ticket.")
@@ -45,6 +49,8 @@ def local(
     agent_seconds: float,
     idle_minutes: float,
     night: str,
+    gpus: int,
+    gpu_types: str,
     max_streams: int,
     no_ticket: bool,
     stack_name: str,
@@ -64,6 +70,8 @@ def local(
         agent_seconds=agent_seconds,
         idle_minutes=idle_minutes,
         night=night,
+        gpus=gpus,
+        gpu_types=gpu_types,
         max_streams=max_streams,
         require_ticket=not no_ticket,
         stack_name=stack_name,

@@ -33,6 +33,10 @@ class LocalOptions:
     """How long the GPU lingers after the last wish, in minutes."""
     night: str = ""
     """Night hours as the control plane's NIGHT takes them, for example `22:00-06:00 Europe/Berlin`; empty: none."""
+    gpus: int = 1
+    """GPU machines, spread over the zones; one serves, the others stand by."""
+    gpu_types: str = ""
+    """GPU_TYPES of the control plane: what a machine may be started as when its own type is not to be had."""
     max_streams: int = 4
     """Streams one GPU host takes at once."""
     require_ticket: bool = True

@@ -25,7 +25,7 @@ class Account:
     """What was set up."""
 
     tokens: dict[str, str]
-    gpu_instance_id: str
+    gpu_instance_ids: tuple[str, ...]
     edge_instance_id: str
 
 
@@ -44,6 +44,7 @@ def put_environment(env: MutableMapping[str, str], options: LocalOptions, aws_en
             "EDGE_URL": edge_url,
             "IDLE_MINUTES": f"{options.idle_minutes:g}",
             "NIGHT": options.night,
+            "GPU_TYPES": options.gpu_types,
             "REQUIRE_TICKET": "true" if options.require_ticket else "false",
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
@@ -81,25 +82,27 @@ def create_tokens(store: DynamoStore, now: float) -> dict[str, str]:
     return {role: issue(store, role, now=now, label=f"{role} of this run") for role in ROLES}
 
 
-def create_machines(ec2: Ec2, options: LocalOptions) -> tuple[str, str]:
-    """A stopped GPU and a running edge, as after a deployment. Returns their ids in this order."""
+def create_machines(ec2: Ec2, options: LocalOptions) -> tuple[tuple[str, ...], str]:
+    """The stopped GPUs, each in the next zone, and a running edge, as after a deployment. Returns their ids."""
     tags = {"whisperlive-edge:stack": options.stack_name}
-    zone = ec2.zones[0]
-    gpu = ec2.create(
-        role="gpu",
-        instance_type=GPU_TYPE,
-        zone=zone,
-        tags={**tags, "Name": f"{options.stack_name}-gpu"},
-        running=False,
+    gpus = tuple(
+        ec2.create(
+            role="gpu",
+            instance_type=GPU_TYPE,
+            zone=ec2.zones[number % len(ec2.zones)],
+            tags={**tags, "Name": f"{options.stack_name}-gpu" + (f"-{number + 1}" if number else "")},
+            running=False,
+        )
+        for number in range(options.gpus)
     )
     edge = ec2.create(
         role="edge",
         instance_type=EDGE_TYPE,
-        zone=zone,
+        zone=ec2.zones[0],
         tags={**tags, "Name": f"{options.stack_name}-edge"},
         running=True,
     )
-    return gpu, edge
+    return gpus, edge
 
 
 def stack_file(plan: Plan, account: Account, *, aws_endpoint: str, pid: int) -> dict[str, object]:
@@ -110,7 +113,8 @@ def stack_file(plan: Plan, account: Account, *, aws_endpoint: str, pid: int) -> 
         "aws_endpoint": aws_endpoint,
         "ca_cert": str(plan.ca_cert),
         "tokens": account.tokens,
-        "gpu_instance_id": account.gpu_instance_id,
+        "gpu_instance_id": account.gpu_instance_ids[0],
+        "gpu_instance_ids": list(account.gpu_instance_ids),
         "edge_instance_id": account.edge_instance_id,
         "pid": pid,
     }

@@ -170,7 +170,7 @@ def bring_up(
     )
     cloud.start_hosts(plan, directory / "hosts", spawner, stack)
     tokens = account.create_tokens(store, cloud.clock.now())
-    gpu, edge = account.create_machines(cloud.ec2, options)
+    gpus, edge = account.create_machines(cloud.ec2, options)
     cloud.edge_instance_id = edge
 
     progress.say("waiting for the edge")
@@ -179,7 +179,7 @@ def bring_up(
     progress.say("waiting for the first pass of the control plane")
     _wait_for_asleep(plan.api_url, tokens["viewer"])
     cloud.calls.clear()
-    made = account.Account(tokens, gpu, edge)
+    made = account.Account(tokens, gpus, edge)
     return account.stack_file(plan, made, aws_endpoint=cloud.endpoint.url, pid=os.getpid())
 
 
