@@ -17,6 +17,10 @@ test: setup  ## every test that this machine can run; says what the others need
 	$(PY) -m pytest
 	@$(PY) -m tests.javascript
 
+test-hosts: setup  ## the tests on hosts with systemd only (root; a root tree is made the first time, in a minute)
+	@.ci/hosts
+	$(PY) -m pytest tests/hosts
+
 lint: setup  ## ruff, mypy --strict, shellcheck where it is installed
 	.venv/bin/ruff check .
 	.venv/bin/mypy
@@ -43,4 +47,4 @@ clean:  ## removes what the targets above made, .venv included
 	rm -rf .venv .local build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis whisperlive_edge.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test lint check chaos package screenshots speech locks clean
+.PHONY: help setup demo test test-hosts lint check chaos package screenshots speech locks clean

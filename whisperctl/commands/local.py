@@ -36,6 +36,8 @@ DEFAULT = LocalOptions()
 @click.option("--max-streams", type=click.IntRange(1, 64), default=DEFAULT.max_streams, show_default=True,
               help="Streams the GPU takes at once.")
 @click.option("--no-ticket", is_flag=True, help="Serve stock WhisperLive clients, which carry no ticket.")
+@click.option("--hosts", type=click.Choice(["processes", "systemd"]), default=DEFAULT.hosts, show_default=True,
+              help="Hosts that serve at once, or blank ones with systemd (root only).")
 @click.option("--stack-name", default=DEFAULT.stack_name, show_default=True, help="Name of the stack.")
 @click.option("--check", is_flag=True, help="Wake, stream the built-in speech, stop, print JSON and leave.")
 @click.option("--json", "json_output", is_flag=True, help="Print stack.json in place of the READY line.")
@@ -53,6 +55,7 @@ def local(
     gpu_types: str,
     max_streams: int,
     no_ticket: bool,
+    hosts: str,
     stack_name: str,
     check: bool,
     json_output: bool,
@@ -74,6 +77,7 @@ def local(
         gpu_types=gpu_types,
         max_streams=max_streams,
         require_ticket=not no_ticket,
+        hosts=hosts,
         stack_name=stack_name,
         check=check,
         json_output=json_output,

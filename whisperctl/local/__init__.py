@@ -41,6 +41,9 @@ class LocalOptions:
     """Streams one GPU host takes at once."""
     require_ticket: bool = True
     """False serves stock WhisperLive clients, which carry no ticket."""
+    hosts: str = "processes"
+    """`processes`: hosts are process groups that serve at once. `systemd` (root only): each is a machine of its own
+    with systemd, blank at first, on a bridge that leads nowhere else; the edge answers on its own address."""
     stack_name: str = "local"
     """STACK_NAME of the control plane: names the table, the tags and the SSM documents."""
     check: bool = False

@@ -77,9 +77,9 @@ class Gateway:
         with pool.lease() as module:
             self._resources = resources(module.app.routes)
 
-    def server(self, port: int = 0) -> HttpServer:
-        """Serve on loopback; port 0 takes a free one. The API's base is `{url}/{stage}`."""
-        return HttpServer(port, self.answer, "gateway")
+    def server(self, port: int = 0, host: str = "127.0.0.1") -> HttpServer:
+        """Serve on this address; port 0 takes a free one. The API's base is `{url}/{stage}`."""
+        return HttpServer(port, self.answer, "gateway", host)
 
     def answer(self, call: HttpCall) -> HttpAnswer:
         """One HTTP exchange."""

@@ -47,12 +47,14 @@ class HttpAnswer:
 
 
 class HttpServer:
-    """Serves `answer` on 127.0.0.1 from the moment it is made; `close()` ends it."""
+    """Serves `answer` on one of this machine's addresses from the moment it is made; `close()` ends it."""
 
-    def __init__(self, port: int, answer: Callable[[HttpCall], HttpAnswer], name: str) -> None:
-        self._server = _Server(("127.0.0.1", port), _handler(answer))
+    def __init__(
+        self, port: int, answer: Callable[[HttpCall], HttpAnswer], name: str, host: str = "127.0.0.1"
+    ) -> None:
+        self._server = _Server((host, port), _handler(answer))
         self.port = int(self._server.server_address[1])
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{host}:{self.port}"
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name=name, daemon=True
         )

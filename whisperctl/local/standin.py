@@ -53,9 +53,9 @@ class StandIn:
         self._lock = lock
         self._moto: WSGI = DomainDispatcherApplication(create_backend_app)
 
-    def server(self, port: int = 0) -> HttpServer:
-        """Serve on loopback; port 0 takes a free one."""
-        return HttpServer(port, self.answer, "aws-endpoint")
+    def server(self, port: int = 0, host: str = "127.0.0.1") -> HttpServer:
+        """Serve on this address; port 0 takes a free one."""
+        return HttpServer(port, self.answer, "aws-endpoint", host)
 
     def answer(self, call: HttpCall) -> HttpAnswer:
         """One HTTP exchange."""

@@ -136,6 +136,10 @@ def bring_up(
     options: LocalOptions, directory: Path, stack: contextlib.ExitStack, progress: Progress
 ) -> dict[str, Any]:
     """Start everything; `stack` ends it in reverse order. Returns what stack.json shall hold."""
+    if options.hosts == "systemd":
+        from whisperctl.local.blank import bring_up_blank
+
+        return bring_up_blank(options, directory, stack, progress)
     from whisperctl.local.roles import INHERITED, Plan
 
     repository = preflight.find_repository()
@@ -144,7 +148,7 @@ def bring_up(
     stack.callback(spawner.close)
 
     progress.say("waiting for the AWS stand-in")
-    cloud = _Cloud(options, stack)
+    cloud = Cloud(options, stack)
     edge_url = f"https://localhost:{options.port}"
     account.put_environment(os.environ, options, cloud.endpoint.url, edge_url)
     store = account.create_table_and_documents(options)
@@ -177,16 +181,23 @@ def bring_up(
     _wait_for_edge(plan.edge_url, plan.ca_cert, directory / "hosts" / edge / "var" / "log" / "caddy.log")
     cloud.triggers.start()
     progress.say("waiting for the first pass of the control plane")
-    _wait_for_asleep(plan.api_url, tokens["viewer"])
+    wait_for_asleep(plan.api_url, tokens["viewer"])
     cloud.calls.clear()
     made = account.Account(tokens, gpus, edge)
     return account.stack_file(plan, made, aws_endpoint=cloud.endpoint.url, pid=os.getpid())
 
 
-class _Cloud:
+class Cloud:
     """The parts in this process, wired. Imports stand here because moto takes two seconds to load."""
 
-    def __init__(self, options: LocalOptions, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        options: LocalOptions,
+        stack: contextlib.ExitStack,
+        address: str = "127.0.0.1",
+        new_address: Callable[[], str] | None = None,
+    ) -> None:
+        """`address`: where the endpoint and the gateway listen; `new_address`: gives hosts theirs."""
         os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
         from whisperctl.local.calls import CallRecord
         from whisperctl.local.clock import StandInClock, Timeline
@@ -198,6 +209,7 @@ class _Cloud:
         from whisperctl.local.standin import StandIn
 
         self._options = options
+        self._address = address
         self.edge_instance_id: str | None = None
         self._hosts_directory: Path | None = None
         lock = threading.RLock()
@@ -210,7 +222,7 @@ class _Cloud:
             dwell=Dwell(options.boot_seconds, options.stop_seconds),
             region=account.REGION,
             lock=lock,
-            new_address=free_address,
+            new_address=new_address or free_address,
         )
         self.ssm = Ssm(
             clock=self.clock,
@@ -223,7 +235,7 @@ class _Cloud:
         standin = StandIn(
             clock=self.clock, faults=self.faults, calls=self.calls, ec2=self.ec2, ssm=self.ssm, lock=lock
         )
-        self.endpoint = standin.server()
+        self.endpoint = standin.server(host=address)
         stack.callback(self.endpoint.close)
         self.dns = HostsFileDns(self._hosts_file)
         stack.callback(self.dns.close)
@@ -252,7 +264,7 @@ class _Cloud:
             clock=self.clock,
             instance_of=lambda key: self._instance_of(key),
         )
-        server = gateway.server()
+        server = gateway.server(host=self._address)
         stack.callback(server.close)
         self.triggers = Triggers(
             clock=self.clock,
@@ -266,11 +278,14 @@ class _Cloud:
         return server.url
 
     def start_hosts(self, plan: Any, directory: Path, spawner: Spawner, stack: contextlib.ExitStack) -> None:
-        """Wire EC2 and SSM to hosts on this machine; they end first, and before them whatever could start more."""
+        """Hosts that are process groups."""
         from whisperctl.local.hosts import Hosts
 
-        hosts = Hosts(plan, directory, spawner, self.ec2.stopped_itself)
         self._hosts_directory = directory
+        self.wire(Hosts(plan, directory, spawner, self.ec2.stopped_itself), stack)
+
+    def wire(self, hosts: Any, stack: contextlib.ExitStack) -> None:
+        """Wire EC2 and SSM to hosts; they end first, and before them whatever could start more."""
         self._instance_of = hosts.instance_of
         self.ec2.power = hosts
         self.ssm.host = hosts
@@ -297,7 +312,7 @@ def _wait_for_edge(edge_url: str, ca_cert: Path, caddy_log: Path) -> None:
     raise CannotStart(f"The edge did not answer within {EDGE_TIMEOUT_S:g} s ({last}); {caddy_log} says why.")
 
 
-def _wait_for_asleep(api_url: str, token: str) -> None:
+def wait_for_asleep(api_url: str, token: str) -> None:
     """Until the first tick has looked at the machines and found the GPU asleep."""
     deadline = time.monotonic() + FIRST_PASS_TIMEOUT_S
     phase = ""
