@@ -48,7 +48,7 @@ def bring_up_blank(
     hosts = SystemdHosts(tree, directory / "hosts", network, spawner, cloud.ec2.stopped_itself)
     cloud.wire(hosts, stack)
     tokens = account.create_tokens(store, cloud.clock.now())
-    gpu, edge = account.create_machines(cloud.ec2, options)
+    gpus, edge = account.create_machines(cloud.ec2, options)
     cloud.edge_instance_id = edge
     machine = cloud.ec2.machine(edge)
     assert machine is not None
@@ -64,7 +64,8 @@ def bring_up_blank(
         "aws_endpoint": cloud.endpoint.url,
         "ca_cert": str(directory / "hosts" / edge / "disk" / EDGE_STORAGE / "pki/authorities/local/root.crt"),
         "tokens": tokens,
-        "gpu_instance_id": gpu,
+        "gpu_instance_id": gpus[0],
+        "gpu_instance_ids": list(gpus),
         "edge_instance_id": edge,
         "pid": os.getpid(),
     }
