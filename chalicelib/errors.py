@@ -10,6 +10,7 @@
     ├── Gone               it was there and is over; `data` says since when and why
     ├── Conflict           the stack's state forbids it now (night, closed, asleep)
     ├── Invalid            readable, but a field is unknown, mistyped or out of range
+    ├── TooMany            the caller has as much of it as one token may have
     └── Unavailable        a service behind us does not answer; asking again helps
 
 The others stay inside: `StoreConflict` (a conditional write met another writer), `MachineRefused` (EC2 said
@@ -56,6 +57,10 @@ class Conflict(Refused):
 
 class Invalid(Refused):
     """Readable, but a field is unknown, mistyped or out of range."""
+
+
+class TooMany(Refused):
+    """The caller has as much of it as one token may have."""
 
 
 class Unavailable(Refused):

@@ -49,6 +49,12 @@ class Settings:
         unit="minutes",
         default=480.0,
     )
+    sessions_per_token: int = _field(
+        "SESSIONS_PER_TOKEN",
+        "Live sessions one token may have at once; an invite that many people share needs one for each.",
+        unit="sessions",
+        default=50,
+    )
     hard_max_minutes: float = _field(
         "HARD_MAX_MINUTES",
         "No GPU stays awake longer in one go, whatever the evidence.",
@@ -136,6 +142,10 @@ def _parse(variable: str, text: str, default: object) -> object:
         if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
             raise SettingsError(f"{variable} must be true or false, not {text!r}")
         return text.lower() in ("true", "1", "yes")
+    if isinstance(default, int):
+        if not (text.isascii() and text.isdigit() and 0 < int(text) < 1e6):
+            raise SettingsError(f"{variable} must be a whole number of 1 or more, not {text!r}")
+        return int(text)
     if isinstance(default, float):
         try:
             number = float(text)

@@ -21,6 +21,7 @@ from chalicelib.errors import (
     NotFound,
     Refused,
     StoreConflict,
+    TooMany,
     Unauthenticated,
     Unavailable,
 )
@@ -37,6 +38,7 @@ _STATUS: dict[type[Refused], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     Gone: HTTPStatus.GONE,
     Conflict: HTTPStatus.CONFLICT,
+    TooMany: HTTPStatus.TOO_MANY_REQUESTS,
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }

@@ -43,6 +43,7 @@ FIRST_REPORT_S = 5.0
 """Seconds between reports until an answer says otherwise."""
 EDGE_LOOK_S = 5.0
 """Seconds between looks at the edge: each runs a script and asks Caddy."""
+KNOCK_TIMEOUT_S = 1.0
 CERTIFICATE_S = 60.0
 """Seconds between looks at the edge's certificate."""
 
@@ -160,6 +161,14 @@ def hosts_of(answer: Mapping[str, Any]) -> list[str]:
     return sorted({upstream["host"] for upstream in answer.get("upstreams", [])})
 
 
+def watched(answer: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """The GPU hosts to knock at, as address and port; what is no such pair is passed over."""
+    listed = answer.get("watch")
+    entries = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    pairs = [(one.get("host"), one.get("port")) for one in entries]
+    return [(str(host), port) for host, port in pairs if _is_ipv4(host) and type(port) is int and 0 < port < 65536]
+
+
 @dataclass(frozen=True)
 class Health:
     """One look at the launcher: its report, or why there is none. `refused`: nobody listens on the port."""
@@ -199,7 +208,8 @@ def essence(report: Mapping[str, Any]) -> tuple[object, ...]:
     """What makes a report worth sending at once when it changes."""
     streams = report.get("streams") or []
     sids = sorted(str(stream.get("sid")) for stream in streams if isinstance(stream, dict))
-    return (report.get("status"), tuple(sids), tuple(report.get("upstreams") or ()))
+    upstreams, down = report.get("upstreams") or (), report.get("gpus_down") or ()
+    return (report.get("status"), tuple(sids), tuple(upstreams), tuple(down))
 
 
 class Pace:
@@ -258,6 +268,8 @@ class Edge:
         assert settings.upstream_script is not None
         self._script = settings.upstream_script
         self._in_force: list[str] | None = None
+        self._watched: list[tuple[str, int]] = []
+        """GPU hosts that are awake: whether they take connections is reported."""
         self._seen: dict[str, Any] = {}
         self._looked_at = -math.inf
         self._cert_days: float | None = None
@@ -275,6 +287,7 @@ class Edge:
         report: dict[str, Any] = {
             "status": "ready" if cause is None else "failed",
             "upstreams": self._in_force,
+            "gpus_down": sorted(host for host, port in self._watched if not takes_connections(host, port)),
             "ca_pem": self._ca_pem(),
             "cert_days": self._days_of_certificate(),
         }
@@ -283,6 +296,7 @@ class Edge:
     def obey(self, answer: dict[str, Any], received_at: float) -> None:
         del received_at
         wanted = hosts_of(answer)
+        self._watched = watched(answer)
         if wanted != self._in_force:
             self._looked_at = -math.inf  # what is in force now is seen, and reported, at once
             self._run(*(wanted or ["--none"]))
@@ -344,6 +358,14 @@ class Edge:
                 self._cert_days = None
                 self._cert_looked_at = -math.inf
         return self._cert_days
+
+
+def takes_connections(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=KNOCK_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def read_health(url: str) -> Health:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from chalicelib.domain.capacity import ladder
-from chalicelib.domain.machines import MachineState, Observation
+from chalicelib.domain.machines import MachineState, Observation, View
 from chalicelib.domain.rules import Rules, admission
 from chalicelib.domain.wishes import Wishes
 
@@ -33,8 +33,13 @@ def alerts(
         for view in observation.gpus
         if view.memory.failures >= FAILING
     ]
+    found += [
+        Alert(f"lost#{view.instance_id}", "gpu.lost", view.instance_id, _lost(view, rules, now))
+        for view in observation.gpus
+        if view.machine.state is MachineState.RUNNING and view.silent(now)
+    ]
     wanted = wishes.booked(now, rules.lead_s) is not None or (
-        admission(wishes, rules, now).open and bool(wishes.live_sessions(now, observation.streaming()))
+        admission(wishes, rules, now).open and bool(wishes.live_sessions(now, observation.streaming(now)))
     )
     asleep = [view for view in observation.gpus if view.machine.state is MachineState.STOPPED]
     if wanted and asleep and len(asleep) == len(observation.gpus):
@@ -60,6 +65,15 @@ def budget_alert(month: str, spent: float, budget: float) -> Alert:
     """The month's budget is spent; a warning, nothing is stopped for it."""
     words = f"${spent:.2f} of the budget of ${budget:.2f} for {month} are spent"
     return Alert(f"budget#{month}", "budget.spent", month, words)
+
+
+def _lost(view: View, rules: Rules, now: float) -> str:
+    report = view.current()
+    since = "" if report is None else f" since {rules.clock(report.received_at, now)}"
+    count = len(view.streams())
+    streams = f", with {count} stream{'' if count == 1 else 's'} on it" if count else ""
+    edge = ", and the edge cannot connect to it" if view.cut_off(now) else ""
+    return f"it has not reported{since}{edge}{streams}"
 
 
 def _failing(times: int) -> str:

@@ -21,7 +21,7 @@ class Closing:
 
 def closings(observation: Observation, wishes: Wishes, rules: Rules, now: float) -> tuple[Closing, ...]:
     """The sessions that are over at `now` and not yet marked so."""
-    streaming = observation.streaming()
+    streaming = observation.streaming(now)
     over = [_closing(one, one.id in streaming, now) for one in wishes.sessions if one.ended_at is None]
     found = [one for one in over if one is not None]
     deadline = _night_deadline(observation, wishes, rules, now)

@@ -93,7 +93,7 @@ class _Scene:
 
 
 def _scene(observation: Observation, wishes: Wishes, rules: Rules, now: float) -> _Scene:
-    streaming = observation.streaming()
+    streaming = observation.streaming(now)
     return _Scene(
         observation,
         wishes,
@@ -206,6 +206,9 @@ def _running(scene: _Scene, view: View, wanted: bool) -> Decision:
     hard_end = awake_since + scene.rules.hard_max_s
     if scene.now >= hard_end:
         return Decision(view.instance_id, Action.STOP, f"awake since {clock_text(awake_since)}, the hard maximum")
+    if view.dead(scene.now):
+        words = "it neither reports nor takes connections: nothing can live on it any more"
+        return Decision(view.instance_id, Action.STOP, words, impaired=True)
     if view.memory.drain is not None:
         return _draining(scene, view, view.memory.drain, wanted)
     ordered = _ordered(scene, view, awake_since)

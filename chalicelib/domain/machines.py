@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from chalicelib.domain.wishes import Evidence
 
 REPORT_FRESH_S = 20.0
 """Four reports of an awake host; an older one says nothing about now."""
+
+CUT_OFF_S = 12.0
+"""Two reports of an awake host and a little: so long without one, while the edge cannot connect to it either, and
+a GPU is given up for now."""
 
 SILENT_S = 120.0
 """After this long without a report a GPU that was ready counts as failed."""
@@ -61,7 +66,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Report:
-    """A host's last report. GPU hosts fill the first half, the edge the last three."""
+    """A host's last report. GPU hosts fill the first half, the edge the last four."""
 
     received_at: float
     boot_id: str = ""
@@ -80,6 +85,8 @@ class Report:
     was_ready: bool = False
     """Whether this boot has ever reported ready; kept by the receiver."""
     upstreams: tuple[str, ...] = ()
+    down: tuple[str, ...] = ()
+    """Of the GPU hosts that are awake, those that take no connection of this edge."""
     ca_pem: str | None = None
     cert_days: float | None = None
 
@@ -173,6 +180,8 @@ class View:
     machine: Machine
     memory: Memory
     report: Report | None = None
+    unreachable_at: float | None = None
+    """When an edge last reported that it takes no connection; None when the edge's latest word is another."""
 
     @property
     def instance_id(self) -> str:
@@ -194,7 +203,7 @@ class View:
         """What the host link says about streams."""
         report = self.fresh(now)
         if report is None:
-            return Evidence.UNKNOWN
+            return Evidence.IDLE if self.dead(now) else Evidence.UNKNOWN
         return Evidence.ACTIVE if report.streams else Evidence.IDLE
 
     def never_served(self) -> bool:
@@ -205,7 +214,19 @@ class View:
     def silent(self, now: float) -> bool:
         """Whether it has reported in this time awake and stopped doing so."""
         report = self.current()
-        return report is not None and now - report.received_at > SILENT_S
+        return self.cut_off(now) or (report is not None and now - report.received_at > SILENT_S)
+
+    def cut_off(self, now: float) -> bool:
+        """Whether two witnesses say that it is gone: its own silence, and an edge that cannot connect to it."""
+        report = self.current()
+        if report is None or self.unreachable_at is None or now - self.unreachable_at > REPORT_FRESH_S:
+            return False
+        return report.received_at < self.unreachable_at and now - report.received_at > CUT_OFF_S
+
+    def dead(self, now: float) -> bool:
+        """Cut off for so long that nothing can live there: nobody but the edge can stream to it."""
+        report = self.current()
+        return self.cut_off(now) and report is not None and now - report.received_at > SILENT_S
 
     def mute_since(self) -> float | None:
         """Since when it runs without having reported once; None when it has, or does not run."""
@@ -226,15 +247,33 @@ class Observation:
     gpus: tuple[View, ...] = ()
     edges: tuple[View, ...] = ()
 
-    def streaming(self) -> frozenset[str]:
+    @classmethod
+    def of(cls, views: Iterable[View]) -> Observation:
+        """Sort the views by role, and give each GPU what the edges say of it."""
+        seen = list(views)
+        edges = tuple(view for view in seen if view.machine.role is Role.EDGE)
+        gpus = tuple(
+            replace(view, unreachable_at=_unreachable(view, edges)) for view in seen if view.machine.role is Role.GPU
+        )
+        return cls(gpus, edges)
+
+    def streaming(self, now: float) -> frozenset[str]:
         """The sids that streamed when their host was last heard in this time awake.
 
         A host that fell silent leaves its streams standing: unknown counts as active, and a session is bounded
-        by its max_at.
+        by its max_at. One that is dead leaves none.
         """
         return frozenset(
             stream.sid
             for view in self.gpus
-            if view.machine.state is MachineState.RUNNING
+            if view.machine.state is MachineState.RUNNING and not view.dead(now)
             for stream in view.streams()
         )
+
+
+def _unreachable(view: View, edges: tuple[View, ...]) -> float | None:
+    """When the edges last said that it takes no connection; None where one says it does."""
+    reports = [edge.report for edge in edges if edge.report is not None]
+    if not reports or not all(view.machine.private_ip in one.down for one in reports):
+        return None
+    return max(one.received_at for one in reports)

@@ -37,6 +37,10 @@ class Recalled:
     memory: Memory
     state: MachineState
     span: Span | None = None
+    late: Intent | None = None
+    """An act that EC2 shows and that nobody recorded: the pass that did it was cut off."""
+    by_itself: bool = False
+    """The machine left its time awake without anybody having asked it here."""
 
 
 def effective_state(seen: MachineState, intent: Intent | None, now: float) -> MachineState:
@@ -58,14 +62,18 @@ def recall(machine: Machine, memory: Memory | None, now: float) -> Recalled:
     if state is not machine.state:
         return Recalled(memory, state)  # EC2 has not caught up: nothing is known that was not written already
     intent = memory.intent
+    late = None
     if intent is not None and intent.action in _ANNOUNCES:
         memory = replace(memory, intent=None)
+        late = intent if not intent.acted and state in _CONFIRMS[intent.action] else None
     if state is memory.state:
         return Recalled(memory, state)
     span = None
     if memory.state.awake and not state.awake and memory.awake_since is not None:
         span = Span(machine.instance_id, memory.type, memory.awake_since, now)
-    return Recalled(_entered(memory, machine, intent, now), state, span)
+    asked = intent is not None and intent.action == STOP
+    by_itself = memory.state is MachineState.RUNNING and not state.awake and not asked
+    return Recalled(_entered(memory, machine, intent, now), state, span, late, by_itself)
 
 
 def _described(memory: Memory, machine: Machine) -> Memory:

@@ -50,6 +50,7 @@ def ready(view: View, observation: Observation, now: float) -> bool:
     return (
         view.machine.state is MachineState.RUNNING
         and view.memory.drain is None
+        and not view.cut_off(now)
         and report is not None
         and report.status == "ready"
         and forwarded(view, observation)
@@ -115,7 +116,7 @@ def overview(observation: Observation, wishes: Wishes, rules: Rules, now: float)
             "no machine of this stack is tagged with the role gpu",
             remedy="deploy the stack, or tag the GPU machine",
         )
-    streaming = observation.streaming()
+    streaming = observation.streaming(now)
     wanted = wishes.booked(now, rules.lead_s) is not None or (
         admission(wishes, rules, now).open and bool(wishes.live_sessions(now, streaming))
     )
@@ -130,6 +131,9 @@ def overview(observation: Observation, wishes: Wishes, rules: Rules, now: float)
         reason = report.cause or "the GPU host reports that its service failed"
         if report.status != "failed":
             reason = f"the GPU host has not reported for {now - report.received_at:.0f} s"
+            if best.cut_off(now):
+                reason += ", and the edge cannot connect to it"
+                remedy = "none is needed yet: it is stopped and started when this lasts two minutes"
     elif phase is Phase.WAKING_SERVICE and report is not None:
         if not report.fresh(now):
             silent = now - report.received_at

@@ -7,7 +7,6 @@ shows up as evidence. Evidence is active, idle or unknown, and unknown counts as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -44,6 +43,10 @@ class Session:
     """"closed", "expired", "stop" or "night": the last two leave the closing of streams to the drain."""
     latency: Any = None
     lost_seconds: float | None = None
+    host: str = ""
+    """Where its place is, or was last (`places.host_of`); empty before the first."""
+    epoch: int = 0
+    """How many hosts it has had."""
 
     def deadline(self) -> float:
         """When it ends without another heartbeat, epoch seconds."""
@@ -184,9 +187,3 @@ class Wishes:
         times = (one.latest(now) for one in self.bookings)
         ends += [one.until() for one in times if one is not None and one.until() <= now]
         return max(ends, default=None)
-
-
-def seats(sessions: Sequence[Session], free: int) -> frozenset[str]:
-    """The sessions that hold a place: the oldest first, so that nobody loses one to a newcomer."""
-    ordered = sorted(sessions, key=lambda one: (one.created_at, one.id))
-    return frozenset(one.id for one in ordered[: max(free, 0)])

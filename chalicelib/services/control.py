@@ -12,7 +12,6 @@
 | `history`          | the last wakes, for estimates                                            |
 | `notices`          | what a person was told and still holds                                   |
 | `ticket-keys`      | the signing secrets                                                      |
-| `route`            | which GPUs are ready, with the epoch that grows when they change          |
 
 Other partitions: `tokens` (by SHA-256), `idempotency`, `events`, `ledger`.
 """
@@ -57,7 +56,6 @@ WISHES = Key(CONTROL, "wishes")
 POWER = Key(CONTROL, "power")
 HISTORY = Key(CONTROL, "history")
 TICKET_KEYS = Key(CONTROL, "ticket-keys")
-ROUTE = Key(CONTROL, "route")
 NOTICES = Key(CONTROL, "notices")
 LEDGER = "ledger"
 """The partition of spans, by their start."""
@@ -86,14 +84,6 @@ def booking_key(booking_id: str) -> Key:
 
 
 @dataclass(frozen=True)
-class Route:
-    """The GPUs that were ready when a pass last looked; `epoch` grows whenever a new one serves."""
-
-    epoch: int = 0
-    gpus: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Control:
     """Everything the control partition held at one moment; `versions` are for conditional writes."""
 
@@ -102,7 +92,6 @@ class Control:
     reports: Mapping[str, Report] = field(default_factory=dict)
     keys: TicketKeys = field(default_factory=TicketKeys)
     wakes: tuple[Wake, ...] = ()
-    route: Route = field(default_factory=Route)
     notices: tuple[str, ...] = ()
     generation: int = 0
     lock_until: float = 0.0
@@ -121,10 +110,7 @@ class Control:
             View(_remembered(memory, now), memory, self.reports.get(memory.instance_id))
             for memory in sorted(self.memories.values(), key=lambda one: one.instance_id)
         ]
-        return Observation(
-            tuple(view for view in views if view.machine.role is Role.GPU),
-            tuple(view for view in views if view.machine.role is Role.EDGE),
-        )
+        return Observation.of(views)
 
     def overview(self, rules: Rules, now: float) -> Overview:
         """The stack in one glance, without asking EC2."""
@@ -197,7 +183,6 @@ def parse(records: Sequence[Record]) -> Control:
         keys=TicketKeys(tuple(_known(TicketKey, one) for one in single.get("ticket-keys", {}).get("keys", ()))),
         wakes=tuple(_known(Wake, one) for one in single.get("history", {}).get("wakes", ())),
         notices=tuple(single.get("notices", {}).get("keys", ())),
-        route=_route(single.get("route", {})),
         generation=int(single.get("wishes", {}).get("n", 0)),
         lock_until=float(single.get("lock", {}).get("until", 0.0)),
         versions={record.key: record.version for record in records},
@@ -228,10 +213,6 @@ def _order(data: Mapping[str, Any]) -> Order:
     return dataclasses.replace(_known(Order, data), kind=OrderKind(data["kind"]))
 
 
-def _route(data: Mapping[str, Any]) -> Route:
-    return Route(int(data.get("epoch", 0)), tuple(data.get("gpus", ())))
-
-
 def memory_from(data: Mapping[str, Any]) -> Memory:
     """The engine's memory of a machine."""
     drain = _maybe(Drain, data.get("drain"))
@@ -258,4 +239,5 @@ def report_from(data: Mapping[str, Any]) -> Report:
         models=tuple(data.get("models", ())),
         streams=tuple(_known(Stream, one) for one in data.get("streams", ())),
         upstreams=tuple(data.get("upstreams", ())),
+        down=tuple(data.get("down", ())),
     )

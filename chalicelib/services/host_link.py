@@ -49,7 +49,7 @@ def report(context: Context, instance_id: str, body: Mapping[str, Any]) -> dict[
     taken = _taken(memory, body, before, now)
     context.store.write(Put(report_key(instance_id), data_of(taken)))
     _extend_sessions(context, control, taken, now)
-    if _changed(before, taken):
+    if _changed(before, taken) or _cut_off_since(control, before, taken, instance_id, now):
         context.reconcile(cause)
     control = load(context.store)
     if control.keys.signing() is None and memory.role is Role.GPU:
@@ -75,6 +75,7 @@ def answer(context: Context, control: Control, instance_id: str, now: float) -> 
         "ticket_keys": [{"kid": key.kid, "secret": key.secret} for key in control.keys.keys] if gpu else [],
         "revoked": _revoked(control, view) if gpu else [],
         "upstreams": upstreams(observation, now),
+        "watch": [] if gpu else _awake(observation),
         "model": None,
     }
 
@@ -93,9 +94,10 @@ def upstreams(observation: Observation, now: float) -> list[dict[str, Any]]:
     """
     serving = ready_gpus(observation, now)
     # The edge is asked to forward to a GPU that is ready but for the edge, or it would never become ready.
-    reported = [view for view in observation.gpus if (fresh := view.fresh(now)) and fresh.status == "ready"]
+    there = [view for view in observation.gpus if not view.cut_off(now)]
+    reported = [view for view in there if (fresh := view.fresh(now)) and fresh.status == "ready"]
     undrained = [view for view in reported if view.memory.drain is None]
-    awake = [view for view in observation.gpus if view.machine.state.awake]
+    awake = [view for view in there if view.machine.state.awake]
     known = [view for view in observation.gpus if view.machine.state is not MachineState.TERMINATED]
     chosen = serving + [view for view in undrained if view not in serving] or awake or known
     return [
@@ -107,6 +109,12 @@ def upstreams(observation: Observation, now: float) -> list[dict[str, Any]]:
         for view in sorted(chosen, key=lambda one: one.instance_id)
         if view.machine.private_ip is not None
     ]
+
+
+def _awake(observation: Observation) -> list[dict[str, Any]]:
+    """The GPU hosts that should take connections: the edge reports those that do not, wanted or not."""
+    running = [view.machine.private_ip for view in observation.gpus if view.machine.state is MachineState.RUNNING]
+    return [{"host": host, "port": GPU_PORT} for host in running if host is not None]
 
 
 def _revoked(control: Control, view: View) -> list[str]:
@@ -127,8 +135,22 @@ def _changed(before: Report | None, after: Report) -> bool:
         return True
     ids = {stream.sid for stream in before.streams} != {stream.sid for stream in after.streams}
     return (
-        ids or before.status != after.status or before.boot_id != after.boot_id or before.upstreams != after.upstreams
+        ids
+        or before.status != after.status
+        or before.boot_id != after.boot_id
+        or before.upstreams != after.upstreams
+        or before.down != after.down
     )
+
+
+def _cut_off_since(control: Control, before: Report | None, taken: Report, edge: str, now: float) -> bool:
+    """Whether a GPU is cut off by this report that was not by the one before: a tick could be a minute away."""
+    if not taken.down or before is None:
+        return False
+    known = replace(control, reports={**control.reports, edge: taken})
+    then = before.received_at
+    was = {view.instance_id for view in control.observation(then).gpus if view.cut_off(then)}
+    return any(view.cut_off(now) and view.instance_id not in was for view in known.observation(now).gpus)
 
 
 def _extend_sessions(context: Context, control: Control, taken: Report, now: float) -> None:
@@ -156,7 +178,8 @@ def _taken(memory: Memory, body: Mapping[str, Any], before: Report | None, now: 
     if memory.role is Role.EDGE:
         return replace(
             common,
-            upstreams=_addresses(body.get("upstreams") or []),
+            upstreams=_addresses(body.get("upstreams") or [], "upstreams"),
+            down=_addresses(body.get("gpus_down") or [], "gpus_down"),
             ca_pem=_text(body, "ca_pem", None),
             cert_days=_number(body, "cert_days", None),
         )
@@ -215,11 +238,11 @@ def _streams(value: Any) -> tuple[Stream, ...]:
     )
 
 
-def _addresses(value: Any) -> tuple[str, ...]:
+def _addresses(value: Any, name: str) -> tuple[str, ...]:
     """Addresses, whether they come as texts (with or without a port) or as objects with a host."""
     if not isinstance(value, list):
-        raise Invalid("upstreams must be a list of addresses.")
+        raise Invalid(f"{name} must be a list of addresses.")
     found = [one.get("host") if isinstance(one, dict) else one for one in value]
     if not all(isinstance(one, str) for one in found):
-        raise Invalid("upstreams must be a list of addresses.")
+        raise Invalid(f"{name} must be a list of addresses.")
     return tuple(str(one).partition(":")[0] for one in found)

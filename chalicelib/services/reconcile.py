@@ -29,20 +29,20 @@ from chalicelib.domain.machines import (
     Shortage,
     View,
 )
-from chalicelib.domain.memory import RESTART, START, STOP, failed, first_ready, recall
+from chalicelib.domain.memory import RESTART, START, STOP, Recalled, failed, first_ready, recall
 from chalicelib.domain.phases import ready_gpus
+from chalicelib.domain.places import moved, places
 from chalicelib.domain.remote import restart_gpu
 from chalicelib.domain.rules import Rules
+from chalicelib.domain.wishes import Session
 from chalicelib.errors import CommandRefused, MachineRefused, RefusalKind, StoreConflict
 from chalicelib.ports import Check, Clock, Commands, Delete, Machines, Put, Store, Write
 from chalicelib.services.control import (
     HISTORY,
     KEPT_S,
     LOCK,
-    ROUTE,
     WISHES,
     Control,
-    Route,
     data_of,
     load,
     machine_key,
@@ -81,7 +81,10 @@ class _Seen:
     memories: tuple[Memory, ...]
     spans: tuple[Span, ...]
     wakes: tuple[Wake, ...]
-    route: Route
+    placed: tuple[Session, ...]
+    """Sessions whose place is on another host than is written."""
+    unwritten: tuple[Write, ...]
+    """Events of what happened without a record: acts of passes that died, machines that stopped by themselves."""
     decisions: tuple[Decision, ...]
     closings: tuple[Closing, ...]
     notices: Notices
@@ -95,9 +98,8 @@ class _Seen:
 
     @property
     def nothing_to_do(self) -> bool:
-        moved = self.route != self.control.route
         told = self.notices.any(self.control)
-        return not (self.memories or self.acts or self.closings or self.gone or moved or told)
+        return not (self.memories or self.acts or self.closings or self.gone or self.placed or told)
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class Reconciler:
 
     def _pass(self, cause: Cause) -> bool:
         """True when all wishes known by now are served, or another pass is on to them."""
-        seen = self._observe()
+        seen = self._observe(cause)
         if seen.nothing_to_do or seen.control.lock_until > seen.now:
             return True
         generation = self._lock(seen)
@@ -140,7 +142,7 @@ class Reconciler:
         lock = Check(LOCK, generation)
         climbs = False
         try:
-            seen = self._observe()
+            seen = self._observe(cause)
             if not seen.nothing_to_do:
                 climbs = self._carry_out(seen, cause, lock)
         finally:
@@ -163,27 +165,31 @@ class Reconciler:
             # The lease ran out and another pass took over; every write of ours since then was refused.
             logger().warning("the reconcile lease was lost", extra={"generation": generation})
 
-    def _observe(self) -> _Seen:
+    def _observe(self, cause: Cause) -> _Seen:
         control = load(self.store)
         machines = self.machines.describe()
         now = self.clock()
         views: list[View] = []
         spans: list[Span] = []
+        unwritten: list[Write] = []
         for machine in machines:
             recalled = recall(machine, control.memories.get(machine.instance_id), now)
             spans += [recalled.span] if recalled.span and machine.role is Role.GPU else []
+            unwritten += _unwritten(recalled, control, cause, now) if machine.role is Role.GPU else []
             seen_as = replace(machine, state=recalled.state)
             views.append(View(seen_as, recalled.memory, control.reports.get(machine.instance_id)))
-        observation = _sorted(views)
+        observation = Observation.of(views)
         serving = ready_gpus(observation, now)
         wakes: list[Wake] = []
         for view in serving:
             memory, wake = first_ready(view.memory, now)
             wakes += [wake] if wake else []
-            views[views.index(view)] = replace(view, memory=memory)
-        observation = _sorted(views)
+            at = next(at for at, one in enumerate(views) if one.instance_id == view.instance_id)
+            views[at] = replace(view, memory=memory)
+        observation = Observation.of(views)
         rules = control.learned(self.rules)
         spent = budget_spent(self.store, control, observation, rules, self.budget, now)
+        over = closings(observation, control.wishes, rules, now)
         changed = tuple(one.memory for one in views if control.memories.get(one.instance_id) != one.memory)
         return _Seen(
             now,
@@ -192,9 +198,10 @@ class Reconciler:
             changed,
             tuple(spans),
             tuple(wakes),
-            _routed(control.route, tuple(view.instance_id for view in serving)),
+            _placed(observation, control, over, now),
+            tuple(unwritten),
             decide(observation, control.wishes, rules, now),
-            closings(observation, control.wishes, rules, now),
+            over,
             find(control, observation, rules, now, ready=bool(serving), spent=spent),
             rules,
             tuple(sorted(control.memories.keys() - {machine.instance_id for machine in machines})),
@@ -213,8 +220,10 @@ class Reconciler:
         """What was seen, what will be done, and the sessions that are over, before anything is done."""
         control = seen.control
         groups: list[list[Write]] = [[]]
-        if seen.route != control.route:
-            groups[0].append(Put(ROUTE, data_of(seen.route), expect=control.version(ROUTE)))
+        groups[0] += seen.unwritten
+        for session in seen.placed:
+            key = session_key(session.id)
+            groups[0].append(Put(key, data_of(session), control.version(key), session.max_at + KEPT_S))
         if seen.wakes:
             kept = [*control.wakes, *seen.wakes][-HISTORY_LENGTH:]
             groups[0].append(Put(HISTORY, {"wakes": [data_of(one) for one in kept]}, expect=control.version(HISTORY)))
@@ -284,16 +293,27 @@ class Reconciler:
         return False
 
 
-def _sorted(views: list[View]) -> Observation:
-    return Observation(
-        tuple(view for view in views if view.machine.role is Role.GPU),
-        tuple(view for view in views if view.machine.role is Role.EDGE),
-    )
+def _placed(
+    observation: Observation, control: Control, over: Sequence[Closing], now: float
+) -> tuple[Session, ...]:
+    ending = {one.session_id for one in over}
+    live = [one for one in control.wishes.live_sessions(now, observation.streaming(now)) if one.id not in ending]
+    hosts = places(observation, live, now)
+    now_at = ((one, moved(one, hosts[one.id])) for one in live if one.id in hosts)
+    return tuple(after for before, after in now_at if after is not before)
 
 
-def _routed(route: Route, serving: tuple[str, ...]) -> Route:
-    """A new epoch when somebody else serves; nobody serving keeps the last route."""
-    return route if not serving or serving == route.gpus else Route(route.epoch + 1, serving)
+def _unwritten(recalled: Recalled, control: Control, cause: Cause, now: float) -> Iterator[Write]:
+    """What EC2 shows and no pass has written down."""
+    target, late = recalled.memory.instance_id, recalled.late
+    if late is not None:
+        words = f"{late.reason} (recorded late: the pass that did it was cut off)"
+        yield event(now, cause, f"gpu.{late.action}", target, words)
+    if recalled.by_itself:
+        report = control.reports.get(target)
+        count = len(report.streams) if report is not None else 0
+        words = "nobody here asked for it" + (f"; {count} streams were on it" if count else "")
+        yield event(now, cause, "gpu.stopped_by_itself", target, words)
 
 
 def _intended(seen: _Seen, memory: Memory, decision: Decision) -> Memory:

@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chalicelib.domain.ledger import estimate
-from chalicelib.domain.phases import Overview, Phase, ready_gpus
+from chalicelib.domain.machines import Observation
+from chalicelib.domain.phases import Overview, Phase
+from chalicelib.domain.places import moved, places
 from chalicelib.domain.rules import admission
 from chalicelib.domain.tickets import sign
 from chalicelib.domain.times import clock_text, to_text
-from chalicelib.domain.wishes import Session, seats
-from chalicelib.errors import Conflict, Gone, Invalid, NotFound, StoreConflict, Unavailable
+from chalicelib.domain.wishes import Session
+from chalicelib.errors import Conflict, Gone, Invalid, NotFound, StoreConflict, TooMany, Unavailable
 from chalicelib.ports import Key, Put
 from chalicelib.services.context import Context
 from chalicelib.services.control import KEPT_S, Control, data_of, load, session_key
@@ -68,6 +70,13 @@ def open_session(
         model=wanted.model,
         task=wanted.task,
     )
+    observation = control.observation(now)
+    live = control.wishes.live_sessions(now, observation.streaming(now))
+    if sum(one.owner == principal.id for one in live) >= context.settings.sessions_per_token:
+        most = context.settings.sessions_per_token
+        raise TooMany(f"This token has {most} sessions open, the most it may have; close one.", limit=most)
+    host = places(observation, [*live, session], now).get(session.id)
+    session = session if host is None else moved(session, host)
     writes = [
         Put(session_key(session.id), data_of(session), 0, session.max_at + KEPT_S),
         event(now, cause, "session.open", session.id, "somebody wants to speak"),
@@ -164,7 +173,7 @@ def _own(control: Control, principal: Principal, session_id: str) -> Session:
 
 
 def _alive(control: Control, session: Session, now: float) -> None:
-    streaming = control.observation(now).streaming()
+    streaming = control.observation(now).streaming(now)
     if session.live(now, session.id in streaming):
         return
     at = session.ended_at if session.ended_at is not None else session.deadline()
@@ -174,34 +183,27 @@ def _alive(control: Control, session: Session, now: float) -> None:
 
 def _view(context: Context, control: Control, session: Session, now: float) -> dict[str, Any]:
     observation = control.observation(now)
-    streaming = observation.streaming()
     glance = control.overview(context.rules, now)
-    reserved = False
+    host = places(observation, control.wishes.live_sessions(now, observation.streaming(now)), now).get(session.id)
     ticket = None
-    if glance.phase is Phase.READY:
-        gpus = ready_gpus(observation, now)
-        sessions = control.wishes.live_sessions(now, streaming)
-        known = {one.id for one in sessions}
-        reports = [view.report for view in gpus if view.report is not None]
-        strangers = sum(1 for report in reports for stream in report.streams if stream.sid not in known)
-        free = sum(report.max_streams for report in reports) - strangers
-        reserved = session.id in seats(sessions, free)
-    if reserved:
+    if host is not None:
+        # The next pass writes it; until then it is worked out anew each time, always the same.
+        session = moved(session, host)
         key = control.keys.signing() or ensure_keys(context.store, now).signing()
         ticket = sign(key, session.id, session.max_at) if key else None
     return {
         "id": session.id,
         "phase": glance.phase.value,
-        "place": "reserved" if reserved else "waiting",
+        "place": "waiting" if host is None else "reserved",
         "created_at": to_text(session.created_at),
         "expires_at": to_text(session.deadline()),
         "max_at": to_text(session.max_at),
         "eta_seconds": _eta(control, glance, now),
         "ws_url": context.settings.ws_url,
         "ticket": ticket,
-        "upstream_epoch": control.route.epoch,
-        "notice": _notice(glance),
-        "poll_after_seconds": _poll_after(glance.phase, reserved),
+        "upstream_epoch": session.epoch,
+        "notice": _notice(glance, observation, session, host is not None),
+        "poll_after_seconds": _poll_after(glance.phase, host is not None),
     }
 
 
@@ -222,8 +224,11 @@ def _eta(control: Control, glance: Overview, now: float) -> dict[str, float] | N
     return None if left is None else {"p50": left.p50, "p90": left.p90}
 
 
-def _notice(glance: Overview) -> str | None:
-    drain = glance.view.memory.drain if glance.view is not None else None
-    if drain is None:
-        return None
-    return f"Streams are closed at {clock_text(drain.closing_at)}: {drain.reason}."
+def _notice(glance: Overview, observation: Observation, session: Session, reserved: bool) -> str | None:
+    own = next((view for view in observation.gpus if session.host.startswith(f"{view.instance_id}/")), glance.view)
+    drain = own.memory.drain if own is not None else None
+    if drain is not None:
+        return f"Streams are closed at {clock_text(drain.closing_at)}: {drain.reason}."
+    if session.host and not reserved and glance.phase.value.startswith("waking"):
+        return "The GPU that served this session is gone; it goes on as soon as one is ready again."
+    return None

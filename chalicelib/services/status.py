@@ -97,7 +97,7 @@ def _edge(observation: Observation, now: float) -> dict[str, Any] | None:
 
 
 def _wishes(control: Control, observation: Observation, now: float) -> list[dict[str, Any]]:
-    streaming = observation.streaming()
+    streaming = observation.streaming(now)
     sessions = [
         {
             "kind": "session",

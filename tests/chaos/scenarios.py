@@ -97,6 +97,19 @@ def a_second_gpu_serves(world: World) -> None:
     world.advance(300)
 
 
+def the_power_of_a_gpu_is_gone(world: World) -> None:
+    """Under a stream: the standby serves within the time of a boot, and what is dead is not paid for hours."""
+    sid = speaking(world)
+    first = next(name for name, host in world.hosts.items() if sid in host.streams)
+    world.perishes(first)
+    world.advance(120)
+    if not any(sid in host.streams for host in world.hosts.values()):
+        raise Violation("I3 its GPU is dead, and a standby does not serve")
+    world.advance(120)
+    if world.state(first).awake:
+        raise Violation("I2 a dead machine is left running")
+
+
 def killed_after_the_act(world: World) -> None:
     """The record of the start is lost; the next passes must know since when the machine was on."""
     world.kill_at(3)
@@ -144,6 +157,7 @@ SCENARIOS: dict[str, tuple[Callable[[World], None], dict[str, float]]] = {
     "a_late_read": (a_late_read, {}),
     "an_edge_that_stops": (an_edge_that_stops, {}),
     "a_second_gpu_serves": (a_second_gpu_serves, {}),
+    "the_power_of_a_gpu_is_gone": (the_power_of_a_gpu_is_gone, {}),
     "killed_after_the_act": (killed_after_the_act, {}),
     "asked_while_it_is_held": (asked_while_it_is_held, {}),
     "called_and_nothing_else": (called_and_nothing_else, {}),

@@ -54,6 +54,14 @@ MUTATIONS = [
         "hard_end = awake_since + scene.rules.hard_max_s",
         "hard_end = awake_since + 1e9",
     ),
+    Mutation("I2", "the_power_of_a_gpu_is_gone", "domain/lifecycle.py", "if view.dead(scene.now):", "if False:"),
+    Mutation(
+        "I3",
+        "the_power_of_a_gpu_is_gone",
+        "domain/machines.py",
+        "return self.cut_off(now) or (report",
+        "return (report",
+    ),
     Mutation(
         "I3",
         "no_room_but_another_type",

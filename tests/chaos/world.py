@@ -169,6 +169,7 @@ class World:
         self.clients: dict[str, bool] = {}
         """Sessions by id; False: its client is gone without a word."""
         self.upstreams: tuple[str, ...] = ()
+        self.watched: tuple[str, ...] = ()
         self.serving: list[frozenset[str]] = []
         self.stuck: set[str] = set()
         self.stubborn = False
@@ -192,6 +193,9 @@ class World:
 
     def state(self, name: str) -> MachineState:
         return self.ec2.machines[name].state
+
+    def _ip(self, name: str) -> str | None:
+        return self.ec2.machines[name].private_ip
 
     # What people do.
 
@@ -262,6 +266,11 @@ class World:
             self.ec2.become(name, MachineState.STOPPING)
             self.switched(name)
             self._event()
+
+    def perishes(self, name: str) -> None:
+        """The power of a host is gone, and EC2 goes on saying that it runs."""
+        self.hosts.pop(name, None)
+        self.excuse(2 * EXCUSE_S)
 
     def calm(self) -> None:
         """No fault any more, from now on."""
@@ -398,12 +407,14 @@ class World:
         if now < self.edge_at:
             return
         self.edge_at = now + REPORT_S
-        body = {"boot_id": "e", "status": "ready", "upstreams": list(self.upstreams)}
+        down = [host for host in self.watched if not any(self._ip(name) == host for name in self.hosts)]
+        body = {"boot_id": "e", "status": "ready", "upstreams": list(self.upstreams), "gpus_down": down}
         answer = self.run(lambda: host_link.report(self.context, EDGE, body))
         if answer is None:
             self.serving.clear()
             return
         self.upstreams = tuple(one["host"] for one in answer["upstreams"])
+        self.watched = tuple(one["host"] for one in answer["watch"])
         ready = ready_gpus(self.control.observation(now), now)
         self.serving = [*self.serving, frozenset(str(view.machine.private_ip) for view in ready)][-3:]
         same = len(self.serving) == 3 and len(set(self.serving)) == 1 and bool(self.serving[0])

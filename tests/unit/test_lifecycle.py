@@ -282,3 +282,47 @@ def test_invariants(first: View, second: View, wishes: Wishes, rules: Rules) -> 
             assert decision.action is Action.STOP
     glance = overview(observation, wishes, rules, NOON)
     assert glance.reason
+
+
+def cut_off(since: float, *, edge_age: float = 2.0, **more: Any) -> View:
+    """A GPU that was ready and last reported `since` seconds ago; the edge cannot connect to it."""
+    view = gpu(report_age=since, **more)
+    return replace(view, unreachable_at=NOON - edge_age)
+
+
+def test_a_gpu_cut_off_under_a_stream_has_its_standby_started_at_once() -> None:
+    standby = gpu(MachineState.STOPPED, name="i-2", report_age=None)
+    found = decide(Observation((cut_off(13.0, sids=("s1",)), standby)), SESSION, RULES, NOON)
+    assert [one.action for one in found] == [Action.HOLD, Action.START]
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        cut_off(11.0, sids=("s1",)),
+        cut_off(13.0, edge_age=14.0, sids=("s1",)),
+        cut_off(19.0, edge_age=21.0, sids=("s1",)),
+        gpu(report_age=19.0, sids=("s1",)),
+    ],
+    ids=["it reported lately", "it reported after the edge", "the edge is silent too", "the edge reaches it"],
+)
+def test_one_witness_is_not_enough(view: View) -> None:
+    standby = gpu(MachineState.STOPPED, name="i-2", report_age=None)
+    found = decide(Observation((view, standby)), SESSION, RULES, NOON)
+    assert [one.action for one in found] == [Action.HOLD, Action.HOLD]
+
+
+def test_a_dead_machine_is_stopped_even_if_it_streamed_to_be_started_anew() -> None:
+    """Nobody but the edge can stream to it, and the edge cannot reach it."""
+    dying = one(cut_off(119.0, sids=("s1",)), SESSION)
+    assert dying.action is Action.HOLD
+    dead = one(cut_off(121.0, sids=("s1",)), SESSION)
+    assert (dead.action, dead.impaired) == (Action.STOP, True)
+    silent = one(gpu(report_age=121.0, sids=("s1",)), SESSION)
+    assert silent.action is Action.HOLD
+
+
+def test_streams_of_a_dead_machine_are_over() -> None:
+    dying, dead = cut_off(119.0, sids=("s1",)), cut_off(121.0, sids=("s1",))
+    assert Observation((dying,)).streaming(NOON) == {"s1"}
+    assert Observation((dead,)).streaming(NOON) == frozenset()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -377,6 +379,21 @@ def test_edge_follows_the_gpu_and_reports_what_is_in_force(
     assert (tmp_path / "calls").read_text() == "set\n"
     _, _, report = server.reports[-1]
     assert (report["status"], report["ca_pem"], report["cert_days"]) == ("ready", "PEM", None)
+
+
+def test_edge_says_which_gpus_take_no_connection(server: Server, edge: link.Settings) -> None:
+    with socket.socket() as gpu:
+        gpu.bind(("127.0.0.1", 0))
+        gpu.listen()
+        port = gpu.getsockname()[1]
+        watch = [{"host": host, "port": port} for host in ("127.0.0.1", "127.0.0.2")]
+        server.answer = json.dumps({"next_report_s": 3600, "watch": [*watch, 7, {"host": "127.0.0.3"}]}).encode()
+        role = link.Edge(edge)
+        loop = link.Link(edge, role, "boot-2")
+        loop.once()
+        role._looked_at = -math.inf  # a look is every five seconds
+        loop.once()
+    assert [report["gpus_down"] for _, _, report in server.reports] == [[], ["127.0.0.2"]]
 
 
 def test_edge_forwards_to_nobody_when_told_so(edge: link.Settings, tmp_path: Path) -> None:

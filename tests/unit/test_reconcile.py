@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chalicelib.domain.machines import Machine, MachineState, Role
-from chalicelib.errors import MachineRefused, RefusalKind
+from chalicelib.errors import MachineRefused, RefusalKind, TooMany
 from chalicelib.ports import Put, Record, Write
 from chalicelib.services import host_link, sessions, status
 from chalicelib.services.context import Context
@@ -199,6 +199,10 @@ def test_killed_between_act_and_record(world: World) -> None:
     assert world.status()["phase"] == "waking.boot"
     memory = load(world.store).memories[GPU]
     assert (memory.intent, memory.awake_since) == (None, begun)
+    told = [one.data for one in world.store.partition("events") if one.data["action"] == "gpu.start"]
+    assert len(told) == 1
+    assert "one session is open" in told[0]["reason"]
+    assert "recorded late" in told[0]["reason"]
 
 
 def test_a_late_read_of_ec2_starts_nothing_twice(world: World) -> None:
@@ -286,3 +290,77 @@ def test_a_machine_that_is_gone_is_forgotten(world: World) -> None:
     assert GPU not in load(world.store).memories
     assert world.status()["phase"] == "failed"
     assert "tagged" in world.status()["reason"]
+
+
+def events(world: World) -> list[tuple[str, str]]:
+    return [(one.data["action"], one.data["reason"]) for one in world.store.partition("events")]
+
+
+def test_a_machine_that_stopped_by_itself_is_told(world: World) -> None:
+    session = world.open()
+    world.ready()
+    streams = [{"sid": session["id"]}]
+    ready = {"boot_id": "b", "status": "ready", "max_streams": 2, "streams": streams}
+    host_link.report(world.context, GPU, ready)
+    world.machines.become(GPU, MachineState.STOPPING)
+    world.tick()
+    assert ("gpu.stopped_by_itself", "nobody here asked for it; 1 streams were on it") in events(world)
+    world.tick()
+    assert len([one for one in events(world) if one[0] == "gpu.stopped_by_itself"]) == 1
+
+
+def test_a_session_is_told_of_its_next_host_by_its_epoch_and_of_the_gap_by_a_notice(world: World) -> None:
+    session = world.open()
+    assert session["upstream_epoch"] == 0
+    world.ready()
+
+    def look() -> dict[str, Any]:
+        return sessions.look(world.context, SPEAKER, session["id"])
+
+    assert (look()["upstream_epoch"], look()["notice"]) == (1, None)
+    assert load(world.store).session(session["id"]).host == f"{GPU}/b"  # type: ignore[union-attr]
+    world.machines.become(GPU, MachineState.STOPPING)
+    world.clock.advance(1)
+    world.tick()
+    assert (look()["upstream_epoch"], look()["place"], look()["ticket"]) == (1, "waiting", None)
+    assert look()["notice"] == "The GPU that served this session is gone; it goes on as soon as one is ready again."
+    world.machines.become(GPU, MachineState.STOPPED)
+    world.tick()
+    assert world.machines.starts == [GPU, GPU]
+    world.machines.become(GPU, MachineState.RUNNING)
+    world.clock.advance(30)
+    world.tick()
+    world.clock.advance(1)
+    host_link.report(world.context, EDGE, {"boot_id": "e", "status": "ready", "upstreams": ["10.0.0.5"]})
+    host_link.report(world.context, GPU, {"boot_id": "b2", "status": "ready", "max_streams": 2})
+    assert (look()["upstream_epoch"], look()["place"], look()["notice"]) == (2, "reserved", None)
+
+
+def test_a_cut_off_gpu_is_found_out_by_the_edges_report_and_not_by_the_tick(world: World) -> None:
+    where = ("g4dn.xlarge", "eu-central-1b", "10.0.0.9")
+    world.machines.machines["i-two"] = Machine("i-two", Role.GPU, MachineState.STOPPED, *where)
+    world.open()
+    world.ready()
+    edge = {"boot_id": "e", "status": "ready", "upstreams": ["10.0.0.5"]}
+    started = []
+    for _ in range(4):
+        world.clock.advance(5)
+        host_link.report(world.context, EDGE, {**edge, "gpus_down": ["10.0.0.5"]})
+        started.append(list(world.machines.starts))
+    assert started == [[GPU], [GPU], [GPU, "i-two"], [GPU, "i-two"]]
+    assert [one for one in events(world) if one[0] == "gpu.lost"] == [
+        ("gpu.lost", "it has not reported since 08:00 UTC, and the edge cannot connect to it")
+    ]
+    assert world.status()["phase"] == "waking.boot"
+    assert world.machines.stops == []
+
+
+def test_one_token_has_so_many_sessions_and_others_have_theirs(world: World) -> None:
+    world.settings = Settings("s", "t", "https://edge", sessions_per_token=2)
+    first, _ = world.open(), world.open()
+    with pytest.raises(TooMany, match="has 2 sessions open, the most it may have"):
+        world.open()
+    other = Principal("p2", TokenRole.SPEAKER, "ben")
+    sessions.open_session(world.context, other, sessions.Wanted(), None, TICK)
+    sessions.close(world.context, SPEAKER, first["id"], TICK)
+    world.open()

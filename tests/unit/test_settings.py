@@ -54,8 +54,16 @@ def test_each_field_says_what_it_does() -> None:
     for one in fields(Settings):
         assert one.metadata["variable"].isupper()
         assert one.metadata["doc"].endswith(".")
-        unit = "minutes" if one.name.endswith("_minutes") else "dollars" if one.name == "monthly_budget" else ""
+        others = {"monthly_budget": "dollars", "sessions_per_token": "sessions"}
+        unit = "minutes" if one.name.endswith("_minutes") else others.get(one.name, "")
         assert one.metadata["unit"] == unit
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", "1e3"])
+def test_a_count_is_a_whole_number(value: str) -> None:
+    assert Settings.from_env(LEAST | {"SESSIONS_PER_TOKEN": "3"}).sessions_per_token == 3
+    with pytest.raises(SettingsError, match="SESSIONS_PER_TOKEN must be a whole number of 1 or more"):
+        Settings.from_env(LEAST | {"SESSIONS_PER_TOKEN": value})
 
 
 def test_zone_types_and_budget() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jwt
 
 from chalicelib.domain.tickets import TicketKey, TicketKeys, sign
-from chalicelib.domain.wishes import Booking, Order, OrderKind, Session, Wishes, seats
+from chalicelib.domain.wishes import Booking, Order, OrderKind, Session, Wishes
 
 
 def session(
@@ -22,13 +22,6 @@ def test_a_session_lives_by_heartbeats_or_its_stream_up_to_its_end() -> None:
     assert not one.live(1000, streaming=True)
     assert not session("s", ended_at=5.0).live(6, streaming=True)
     assert session("s", heartbeat=900).deadline() == 1000
-
-
-def test_places_go_to_the_oldest() -> None:
-    three = [session("c", 3), session("a", 1), session("b", 2)]
-    assert seats(three, 2) == {"a", "b"}
-    assert seats(three, -1) == frozenset()
-    assert seats(three, 9) == {"a", "b", "c"}
 
 
 def test_the_last_end_is_of_the_wish_that_ended_last() -> None:
