@@ -31,6 +31,9 @@ check: lint test  ## what CI runs
 chaos: setup  ## 10,000 random histories of the engine with faults (CHAOS_HISTORIES=N for another number)
 	CHAOS_HISTORIES=$${CHAOS_HISTORIES:-10000} $(PY) -m pytest tests/chaos --timeout 0
 
+defects: setup  ## stock WhisperLive's defects, looked for in stock and in ours: writes docs/defects.md (4 minutes)
+	$(PY) -m bench.defects --write docs/defects.md
+
 package: setup  ## the Lambda package under build/lambda
 	$(PY) -m tests.package.build build/lambda
 
@@ -47,4 +50,4 @@ clean:  ## removes what the targets above made, .venv included
 	rm -rf .venv .local build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis whisperlive_edge.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-hosts lint check chaos package screenshots speech locks clean
+.PHONY: help setup demo test test-hosts lint check chaos defects package screenshots speech locks clean
