@@ -33,7 +33,7 @@ from whisperctl.local.preflight import find_caddy, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 KID, SECRET = "k1", "a-secret-of-the-benches-and-of-nothing-else"
-START_S = 90.0
+START_S = 180.0
 Kind = Literal["stock", "ours"]
 
 

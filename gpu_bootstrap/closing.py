@@ -19,6 +19,8 @@ ROLL_OVER = 4409
 SESSION_OVER = 4410
 DISPLACED = 4412
 
+NAMES = {RESTART: "restart", FULL: "full", PROTOCOL: "protocol", TICKET: "ticket", TIMEOUT: "timeout"}
+"""What refusals are counted as."""
 MAX_REASON_BYTES = 123
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +12,10 @@ from faster_whisper.vad import VadOptions, get_speech_timestamps
 from gpu_bootstrap.audio import Samples
 from gpu_bootstrap.commit import Piece
 from gpu_bootstrap.frames import RATE
+from gpu_bootstrap.timings import Lately
 from gpu_bootstrap.turns import Turns
 from gpu_bootstrap.windows import PAUSE_S, Span
 
-MEASURED = 200
-"""Decodes whose duration the host report's median is of."""
 SHARED_FOR_S = 10.0
 """A host whose streams wait for each other counts as shared for this long."""
 BREATH_S = 0.15
@@ -46,7 +43,8 @@ class Decoder:
     def __init__(self, model: Any) -> None:
         self.model = model
         self._turns = Turns()
-        self._seconds: deque[float] = deque(maxlen=MEASURED)
+        self.seconds = Lately()
+        """How long decodes took, without the wait for their turn."""
         self._contended_at = -SHARED_FOR_S
         self.failures = 0
         """Decodes that failed one after another, up to now."""
@@ -59,11 +57,6 @@ class Decoder:
     def shared(self) -> bool:
         """Whether streams had to wait for each other in the last seconds."""
         return time.monotonic() - self._contended_at < SHARED_FOR_S
-
-    def decode_s_p50(self) -> float | None:
-        """Median seconds of a decode lately; None before the first."""
-        measured = list(self._seconds)
-        return round(statistics.median(measured), 3) if measured else None
 
     def transcribe(
         self, samples: Samples, wishes: Wishes, *, final: bool, live: bool = True
@@ -91,7 +84,7 @@ class Decoder:
                 # WhisperLive's model decodes here or on reading, depending on its version; be done before the next.
                 heard = list(segments or ())
                 ended = time.monotonic()
-                self._seconds.append(ended - began)
+                self.seconds.add(ended - began)
                 if self._turns.waiting:
                     self._contended_at = ended
         except Exception:

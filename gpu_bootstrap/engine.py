@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 
 from websockets.exceptions import ConnectionClosed
 from whisper_live import metrics
@@ -22,6 +23,7 @@ from gpu_bootstrap.frames import RATE
 from gpu_bootstrap.guard import Guard
 from gpu_bootstrap.handshake import Handshake
 from gpu_bootstrap.recogniser import Heard, Policy, Recogniser
+from gpu_bootstrap.timings import Arrivals, Lately
 from gpu_bootstrap.windows import LONGEST_S, Span
 
 LANGUAGE_S = 3.0
@@ -37,9 +39,11 @@ MOST_BACKLOG_S = 120.0
 class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive is untyped
     """One stream: its audio, its decoding thread, its transcript. Made by the server, fed by `add_frames`."""
 
-    def __init__(self, guard: Guard, handshake: Handshake, decoder: Decoder) -> None:
+    def __init__(self, guard: Guard, handshake: Handshake, decoder: Decoder, final_s: Lately) -> None:
         self.guard = guard
         self.audio = AudioBuffer()
+        self._arrivals = Arrivals()
+        self._final_s = final_s
         self._handshake = handshake
         self._decoder = decoder
         policy = Policy(
@@ -82,6 +86,7 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
 
     def add_frames(self, frame_np: Samples) -> None:
         self.audio.append(frame_np)
+        self._arrivals.note(self.audio.received, time.monotonic())
 
     def wait_for_room(self, timeout_s: float) -> bool:
         """Whether the backlog left room for more audio within `timeout_s` seconds."""
@@ -141,7 +146,9 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
     def _decode(self, samples: Samples, final: bool) -> list[Piece]:
         length = len(samples) / RATE
         wishes = dataclasses.replace(self._wishes, language=self.language)
+        began = time.monotonic()
         pieces, info = self._decoder.transcribe(samples, wishes, final=final, live=self._live)
+        metrics.track_transcription_latency(time.monotonic() - began)
         if self.language is None and info is not None and (final or length >= LANGUAGE_S):
             self.set_language(info)
         return pieces
@@ -162,6 +169,10 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
                 self._send({"segments": segments})
         for segment in new + partial:
             metrics.track_segment_emitted(completed=segment["completed"])
+        for piece in heard.final:
+            came = self._arrivals.when(heard.base + piece.end)
+            if came is not None:
+                self._final_s.add(time.monotonic() - came)
         self._partial_shown = bool(partial)
         self._trim_transcript()
 

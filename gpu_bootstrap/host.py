@@ -13,6 +13,7 @@ from gpu_bootstrap.models import Device
 from gpu_bootstrap.registry import Registry
 from gpu_bootstrap.settings import Settings
 from gpu_bootstrap.tickets import LEEWAY_S
+from gpu_bootstrap.timings import Lately
 
 HOPELESS_FAILURES = 3
 """Failed decodes in a row, whatever the stream, after which the host calls itself failed."""
@@ -37,6 +38,8 @@ class Host:
         self._shutdown: Drain | None = None
         self.device: Device | None = None
         self.decoder: Decoder | None = None
+        self.final_s = Lately()
+        """How long after its last sample came a segment's final text was sent."""
 
     # What the wiring says
 
@@ -107,7 +110,10 @@ class Host:
             "device": self.device.name if self.device else None,
             "streams": self.registry.report(),
             "max_streams": settings.max_streams,
-            "decode_s_p50": self.decoder.decode_s_p50() if self.decoder else None,
+            "decode_s_p50": self.decoder.seconds.percentile(50) if self.decoder else None,
+            "decode_s_p95": self.decoder.seconds.percentile(95) if self.decoder else None,
+            "final_s_p50": self.final_s.percentile(50),
+            "final_s_p95": self.final_s.percentile(95),
             "disk_free": shutil.disk_usage("/").free,
         }
         return report if self.cause is None else {**report, "cause": self.cause}

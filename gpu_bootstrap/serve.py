@@ -18,7 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from gpu_bootstrap import health, log, torch_stub
+from gpu_bootstrap import health, log, metrics, torch_stub
 from gpu_bootstrap.control import ControlFile
 from gpu_bootstrap.errors import ConfigurationError, LauncherError
 from gpu_bootstrap.registry import Registry
@@ -65,6 +65,11 @@ class Launcher:
             health.serve(settings.health_host, settings.health_port, self._host.report)
         except OSError as error:
             return self._fail(_cannot_listen("health", settings.health_host, settings.health_port, error))
+        if settings.metrics_port is not None:
+            try:
+                metrics.serve(settings.metrics_port, self._host.report)
+            except OSError as error:
+                return self._fail(_cannot_listen("metrics", metrics.LOOPBACK, settings.metrics_port, error))
         self._control.start()
         starter = threading.Thread(target=self._start, name="start", daemon=True)
         starter.start()

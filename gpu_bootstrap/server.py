@@ -14,6 +14,7 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection
+from whisper_live import metrics
 from whisper_live.server import TranscriptionServer
 
 from gpu_bootstrap import closing, handshake, log, tickets
@@ -89,7 +90,7 @@ class EdgeServer(TranscriptionServer):  # type: ignore[misc]  # WhisperLive is u
         wishes = self._handshakes[websocket]
         for warning in wishes.warnings:
             websocket.send(json.dumps({"uid": wishes.uid, "status": "WARNING", "message": warning}))
-        client = EdgeClient(websocket, wishes, self._decoder)
+        client = EdgeClient(websocket, wishes, self._decoder, self._host.final_s)
         self.client_manager.add_client(websocket, client)
 
     def _admit(self, connection: ServerConnection) -> tuple[Guard, Stream] | None:
@@ -168,6 +169,7 @@ class EdgeServer(TranscriptionServer):  # type: ignore[misc]  # WhisperLive is u
         connection: ServerConnection, ending: closing.Ending, message: dict[str, object] | None = None
     ) -> None:
         log.info("stream.refused", code=ending.code, reason=ending.reason)
+        metrics.track_connection_rejected(reason=closing.NAMES.get(ending.code, str(ending.code)))
         refuse(connection, ending, message)
 
     @staticmethod

@@ -28,6 +28,8 @@ class Settings:
     """WHISPER_HEALTH_HOST: address of `GET /health`; default as WHISPER_HOST."""
     health_port: int
     """WHISPER_HEALTH_PORT: its port; default 9091."""
+    metrics_port: int | None
+    """WHISPER_METRICS_PORT: port of Prometheus' /metrics, on 127.0.0.1 only; default 0, none."""
     model: str
     """WHISPER_MODEL: short name of the model served; default tiny.en."""
     model_path: Path
@@ -69,6 +71,9 @@ class Settings:
             port=_integer(env, "WHISPER_PORT", 9090, 1, 65535),
             health_host=env.get("WHISPER_HEALTH_HOST") or host,
             health_port=_integer(env, "WHISPER_HEALTH_PORT", 9091, 1, 65535),
+            metrics_port=_integer(env, "WHISPER_METRICS_PORT", 0, 1, 65535)
+            if env.get("WHISPER_METRICS_PORT")
+            else None,
             model=env.get("WHISPER_MODEL") or "tiny.en",
             model_path=Path(model_path),
             model_sha256=sha256,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +14,8 @@ from bench.servers import Server
 
 TOO_MUCH_CPU_S = 1.5
 """The VAD looks through 5 s of silence in less than a tenth of this."""
-SLOW_FINAL_S = 4.0
-"""Later than this after the end of speech nobody calls it live."""
+MANY_REPEATS = 6
+"""A sentence of 3.6 s is shown less often than this before it is final, unless it becomes final by repetition."""
 
 
 def tail_at_the_end(server: Server) -> Finding:
@@ -101,13 +103,18 @@ def said_twice(server: Server) -> Finding:
         for _ in range(2):
             begun, final = len(peer.messages), peer.final_words().count("bridge")
             peer.burst(np.concatenate([samples, silence(2)]))
-            peer.wait(lambda: peer.final_words().count("bridge") > final or _gone(peer, said, begun), 40)  # noqa: B023  used at once
+            _until(peer, lambda: peer.final_words().count("bridge") > final or _gone(peer, said, begun))  # noqa: B023
         peer.burst(np.concatenate([other[: 16_000 * 4], silence(2)]))
-        peer.wait(lambda: found(other_said[:8], peer.final_words()) >= 6, 40)
+        _until(peer, lambda: found(other_said[:8], peer.final_words()) >= 6)
         peer.end()
         peer.wait_closed(20)
         times = peer.final_words().count("bridge")
     return Finding(times < 2, f"a sentence said twice became final {_times(times)}")
+
+
+def _until(peer: Peer, condition: Callable[[], object]) -> None:
+    if not peer.wait(condition, 120):
+        raise TimeoutError("the server took more than 120 s over a sentence: too busy a machine for this look")
 
 
 def _gone(peer: Peer, said: list[str], begun: int) -> bool:
@@ -131,16 +138,8 @@ def _times(count: int) -> str:
 
 
 def slow_to_final(server: Server) -> Finding:
-    """Row 9: a sentence and silence as they are spoken; the better of two, since machines are busy at times."""
-    best = min((_final_after(server) for _ in range(2)), key=lambda seen: seen[0])
-    took, repeats = best
-    when = f"{took:.1f} s after it was said" if took < np.inf else "not within 15 s"
-    return Finding(took > SLOW_FINAL_S, f"a sentence was final {when}, shown as a partial {repeats} times before")
-
-
-def _final_after(server: Server) -> tuple[float, int]:
+    """Row 9: a sentence and silence as they are spoken."""
     samples, said = clip("short")
-
     with Peer(server) as peer:
         peer.hello()
         peer.wait_ready()
@@ -150,15 +149,18 @@ def _final_after(server: Server) -> tuple[float, int]:
 
         peer.speak(samples)
         spoken = time.monotonic()
-        peer.speak(silence(15), final)
+        peer.speak(silence(90), final)
         if not final():
-            return float("inf"), len(peer.messages)
-        at = next(
-            when
-            for when, message in zip(peer.arrived, peer.messages, strict=True)
-            if any(one.get("completed") for one in message.get("segments", []))
-        )
-        partials = sum(
-            any(not one.get("completed") for one in message.get("segments", [])) for message in peer.messages
-        )
-        return max(0.0, at - spoken), partials
+            return Finding(True, "a sentence was not final 90 s after it was said")
+        first = next(at for at, message in enumerate(peer.messages) if _shows(message, completed=True))
+        repeats = sum(_shows(message, completed=False) for message in peer.messages[:first])
+        took = max(0.0, peer.arrived[first] - spoken)
+    # Seconds are the machine's affair as well; how often it was read again is the server's alone.
+    return Finding(
+        repeats >= MANY_REPEATS,
+        f"a sentence was final {took:.1f} s after it was said, shown as a partial {repeats} times before",
+    )
+
+
+def _shows(message: dict[str, Any], *, completed: bool) -> bool:
+    return any(one["completed"] is completed for one in message.get("segments", []))

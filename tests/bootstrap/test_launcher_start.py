@@ -53,6 +53,9 @@ def test_health_is_there_before_the_model_and_the_port_after(tmp_path: Path) -> 
             "streams": [],
             "max_streams": 4,
             "decode_s_p50": None,
+            "decode_s_p95": None,
+            "final_s_p50": None,
+            "final_s_p95": None,
         }
         assert launcher.logged("model.ready")[0]["import_s"] > 0
 
