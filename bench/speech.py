@@ -64,6 +64,21 @@ def synthesise(voice: str, words_per_minute: int, text: str, target: Path) -> fl
     return len(pcm) / 2 / RATE
 
 
+def compress(wav: Path, target: Path) -> None:
+    """Write a clip as 8-bit mu-law without a header (ITU-T G.711), for the control plane's canary."""
+    codec = av.CodecContext.create("pcm_mulaw", "w")
+    assert isinstance(codec, av.AudioCodecContext)
+    codec.sample_rate, codec.format, codec.layout = RATE, "s16", "mono"
+    out = bytearray()
+    with av.open(str(wav)) as source:
+        for frame in source.decode(audio=0):
+            for packet in codec.encode(frame):
+                out += bytes(packet)
+    for packet in codec.encode(None):
+        out += bytes(packet)
+    target.write_bytes(bytes(out))
+
+
 def main() -> int:
     if shutil.which("espeak-ng") is None:
         sys.stderr.write("espeak-ng is missing: install the Debian or Ubuntu package espeak-ng.\n")
@@ -72,6 +87,7 @@ def main() -> int:
         seconds = synthesise(voice, speed, text, (ROOT / name).with_suffix(".wav"))
         (ROOT / name).with_suffix(".txt").write_text(text + "\n")
         sys.stdout.write(f"{name}.wav {seconds:.1f} s\n")
+    compress(ROOT / "tests/speech/short.wav", ROOT / "chalicelib/net/canary.ulaw")
     return 0
 
 
