@@ -63,8 +63,8 @@ class Heard:
 
 REMEDIES = {
     LayerName.MACHINE: "See why EC2 does not run it: whisperctl status, whisperctl events.",
-    LayerName.AGENT: "Without the SSM agent nothing can be installed or repaired: restart the machine, and look whether "
-    "its role and its way to the internet are there: whisperctl doctor.",
+    LayerName.AGENT: "Without the SSM agent nothing can be installed or repaired: restart the machine, and look "
+    "whether its role and its way to the internet are there: whisperctl doctor.",
     LayerName.REPORT: "Restart the service: whisperctl restart gpu. Its log says more: whisperctl logs gpu.",
     LayerName.EDGE: "Look at the edge: whisperctl logs edge; then whisperctl restart edge.",
     LayerName.CERTIFICATE: "See why it is not renewed: whisperctl logs edge. ACME needs ports 80 and 443 open.",

@@ -15,7 +15,7 @@ from chalicelib.domain.probes import judge_words
 from chalicelib.net import canary
 from chalicelib.net.https import ask_edge
 from tests.bootstrap.edge import TICKET, Edge, end, start
-from tests.bootstrap.launcher import Launcher, running
+from tests.bootstrap.launcher import Launcher, running, ticket
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,8 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
 
 
 def test_the_canary_hears_its_own_words(launcher: Launcher) -> None:
-    heard = canary.speak(f"ws://127.0.0.1:{launcher.port}/ws/canary", TICKET, timeout_s=60)
+    launcher.control()
+    heard = canary.speak(f"ws://127.0.0.1:{launcher.port}/ws/canary", ticket("canary"), timeout_s=60)
     assert heard.problem == ""
     assert judge_words(canary.SAID, heard.words)[0], heard.words
     assert heard.upgrade_s is not None
