@@ -8,6 +8,18 @@ asked again with growing pauses.
 Report and answer are those of `POST /v1/hosts/{instance_id}/report`. On the GPU host the answer is left in the
 control file for the launcher, with `received_at` (this host's epoch seconds) added; on the edge its upstreams are
 put in force by set-upstream.sh.
+
+The GPU host has a dead man's switch, so that a broken control plane cannot burn money. It powers the host off
+(1) after LINK_DEADMAN_MINUTES in which no report was answered and nothing streamed, counted from boot on, and
+(2) past the hard maximum, `stay_until` of the answers or LINK_HARD_MAX_MINUTES since boot, whichever is first,
+whatever streams: it leaves the launcher a drain, and powers off when that is over. Only an answer that can be
+obeyed counts; 401, 500 or nonsense is none. The loop looks all the time. That a hung or crashed loop be covered too,
+a systemd timer runs a second look every minute, with the same environment as the loop, as a user that may power off:
+
+    ExecStart=/usr/bin/python3 /opt/whisperlive/current/gpu_bootstrap/link.py --deadman
+
+It looks once, acts if it must, and exits 0; both share their memory in LINK_DEADMAN_FILE, which must lie in a
+directory that outlives the loop's unit (RuntimeDirectoryPreserve=yes) and that both may write.
 """
 
 from __future__ import annotations
@@ -29,7 +41,9 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -79,6 +93,13 @@ class Settings:
     """LINK_HEALTH_URL (gpu): the launcher's health."""
     control_file: Path | None = None
     """LINK_CONTROL_FILE (gpu, required): where the answer is left for the launcher."""
+    deadman_s: float = 900.0
+    """LINK_DEADMAN_MINUTES (gpu): minutes without an answer and without a stream until power-off; default 15."""
+    hard_max_s: float = 43200.0
+    """LINK_HARD_MAX_MINUTES (gpu): minutes after boot until power-off whatever streams; default 720. The control
+    plane's own HARD_MAX_MINUTES, counted from the start call, comes first when both are equal."""
+    deadman_file: Path | None = None
+    """LINK_DEADMAN_FILE (gpu): the switch's memory; default deadman.json beside the control file."""
     upstream_script: Path | None = None
     """LINK_UPSTREAM_SCRIPT (edge, required): set-upstream.sh."""
     ca_file: Path | None = None
@@ -100,6 +121,8 @@ class Settings:
         for name in ("LINK_API_URL", "LINK_HEALTH_URL", "LINK_EDGE_URL"):
             if env.get(name) and urllib.parse.urlsplit(env[name]).scheme not in {"http", "https"}:
                 raise SettingsError(f"{name} must be an http or https address, not {env[name]!r}")
+        control_file = _path(env, "LINK_CONTROL_FILE")
+        beside = control_file.with_name("deadman.json") if control_file else None
         return cls(
             role=role,
             api_url=env["LINK_API_URL"].rstrip("/"),
@@ -108,7 +131,10 @@ class Settings:
             key_file=_path(env, "LINK_KEY_FILE"),
             boot_id=env.get("LINK_BOOT_ID") or None,
             health_url=env.get("LINK_HEALTH_URL") or cls.health_url,
-            control_file=_path(env, "LINK_CONTROL_FILE"),
+            control_file=control_file,
+            deadman_s=_minutes(env, "LINK_DEADMAN_MINUTES", cls.deadman_s),
+            hard_max_s=_minutes(env, "LINK_HARD_MAX_MINUTES", cls.hard_max_s),
+            deadman_file=_path(env, "LINK_DEADMAN_FILE") or beside,
             upstream_script=_path(env, "LINK_UPSTREAM_SCRIPT"),
             ca_file=_path(env, "LINK_CA_FILE"),
             edge_url=env.get("LINK_EDGE_URL") or None,
@@ -121,6 +147,17 @@ class Settings:
 
 def _path(env: Mapping[str, str], name: str) -> Path | None:
     return Path(env[name]) if env.get(name) else None
+
+
+def _minutes(env: Mapping[str, str], name: str, default_s: float) -> float:
+    """A setting in minutes as seconds."""
+    try:
+        minutes = float(env.get(name) or default_s / 60)
+    except ValueError:
+        minutes = math.nan
+    if not 0 < minutes < 1e6:
+        raise SettingsError(f"{name} must be a number of minutes above 0, not {env[name]!r}")
+    return minutes * 60
 
 
 def check_answer(payload: bytes) -> dict[str, Any]:
@@ -237,6 +274,129 @@ class Pace:
         return pause
 
 
+# ---- pure: the dead man's switch -----------------------------------------------------------------------------------
+
+STAY_MARGIN_S = 120.0
+"""Past `stay_until` the control plane has two ticks to stop this host itself."""
+NOTICE_S = 60.0
+"""From the announcement at the hard maximum to the closing of streams."""
+FLUSH_S = 15.0
+"""After the closing, for last words."""
+INSIST_S = 120.0
+"""A power-off that has not happened after this long is asked for again, without waiting for units."""
+LOOK_S = 5.0
+"""Seconds between writings of the switch's memory."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When the switch falls; seconds."""
+
+    silent_s: float
+    hard_max_s: float
+
+
+@dataclass(frozen=True)
+class Vitals:
+    """What the switch knows of this boot; moments on a clock that never jumps (CLOCK_MONOTONIC), in seconds."""
+
+    boot_id: str
+    booted_at: float
+    answered_at: float | None = None
+    streamed_at: float | None = None
+    """When something last streamed, or might have."""
+    streaming: bool = False
+    stay_until: float | None = None
+    announced_at: float | None = None
+    off_at: float | None = None
+    """When power-off was asked for."""
+
+
+class Act(StrEnum):
+    """What the switch does."""
+
+    HOLD = "hold"
+    ANNOUNCE = "announce"
+    POWER_OFF = "power_off"
+    INSIST = "insist"
+
+
+@dataclass(frozen=True)
+class Decision:
+    action: Act
+    reason: str
+
+
+def deadman(vitals: Vitals, limits: Limits, now: float) -> Decision:
+    """What to do at `now`."""
+    if vitals.off_at is not None:
+        overdue = now - vitals.off_at >= INSIST_S
+        return Decision(Act.INSIST if overdue else Act.HOLD, "power-off was asked for, and this host is still on")
+    end, why = vitals.booted_at + limits.hard_max_s, f"it is on for {limits.hard_max_s / 60:g} minutes"
+    if vitals.stay_until is not None and vitals.stay_until + STAY_MARGIN_S < end:
+        end, why = vitals.stay_until + STAY_MARGIN_S, "the control plane's time for it is over"
+    if now >= end or vitals.announced_at is not None:
+        reason = f"the hard maximum: {why}"
+        if not vitals.streaming:
+            return Decision(Act.POWER_OFF, reason)
+        if vitals.announced_at is None:
+            return Decision(Act.ANNOUNCE, reason)
+        over = now - vitals.announced_at >= NOTICE_S + FLUSH_S
+        return Decision(Act.POWER_OFF if over else Act.HOLD, reason)
+    if vitals.streaming:
+        return Decision(Act.HOLD, "somebody streams")
+    heard = (vitals.booted_at, vitals.answered_at, vitals.streamed_at)
+    silent = now - max(moment for moment in heard if moment is not None)
+    if silent >= limits.silent_s:
+        words = f"for {limits.silent_s / 60:g} minutes no report was answered and nothing streamed"
+        return Decision(Act.POWER_OFF, words)
+    return Decision(Act.HOLD, "the control plane answers" if vitals.answered_at is not None else "just booted")
+
+
+def remembered(left: Mapping[str, Any], boot: str, now: float) -> Vitals:
+    """The vitals that a process of boot `boot` left; ValueError, TypeError or LookupError when they are not."""
+    moments = ("booted_at", "answered_at", "streamed_at", "stay_until", "announced_at", "off_at")
+    values = {name: None if left[name] is None else float(left[name]) for name in moments}
+    past = [value for name, value in values.items() if value is not None and name != "stay_until"]
+    if left["boot_id"] != boot or values["booted_at"] is None or not all(0 <= value <= now for value in past):
+        raise ValueError("of another boot")
+    return Vitals(boot, streaming=left["streaming"] is True, **values)  # type: ignore[arg-type]  # booted_at is a number
+
+
+def stay_s(answer: Mapping[str, Any]) -> float | None:
+    """Seconds from the answer's own `now` to its `stay_until`: this host's calendar has no say in it."""
+    try:
+        return (_instant(answer["stay_until"]) - _instant(answer["now"])).total_seconds()
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _instant(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a time without its zone")
+    return moment
+
+
+OURS = "this host powers off"
+"""So begins the reason of a drain that the switch made."""
+
+
+def closing(left: Mapping[str, Any], reason: str, closes_in_s: float, epoch: float) -> dict[str, Any]:
+    """The control file with a drain of our own; `left`: what it holds now, `epoch`: this host's calendar.
+
+    `now` and `received_at` are moved on together, since a drain older than the launcher's start would not count.
+    """
+    try:
+        ahead = _instant(left["now"]).timestamp() - float(left["received_at"])
+    except (KeyError, TypeError, ValueError):
+        ahead = 0.0
+    there = datetime.fromtimestamp(epoch + ahead, UTC)
+    at = datetime.fromtimestamp(epoch + ahead + closes_in_s, UTC)
+    drain = {"closing_at": at.isoformat(), "reason": f"{OURS}, {reason}"}
+    return {**left, "now": there.isoformat(), "received_at": epoch, "drain": drain}
+
+
 # ---- shell: files, sockets, programs -----------------------------------------------------------------------------
 
 
@@ -260,6 +420,92 @@ class Gpu:
 
     def obey(self, answer: dict[str, Any], received_at: float) -> None:
         write_private(self._control_file, json.dumps({**answer, "received_at": received_at}))
+
+
+def monotonic() -> float:
+    """Seconds of a clock that every process of this boot shares and that nobody can set."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+def power_off(*options: str) -> None:
+    """Raises LinkError when the host would not."""
+    try:
+        done = subprocess.run(
+            ["systemctl", "poweroff", *options], capture_output=True, text=True, timeout=SCRIPT_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LinkError(f"power-off did not run: {error}") from error
+    if done.returncode != 0:
+        raise LinkError(f"power-off failed ({done.returncode}): {done.stderr.strip()[-300:]}")
+
+
+class Switch:
+    """The dead man's switch at work: remembers in its file, decides by `deadman`, acts."""
+
+    def __init__(self, settings: Settings, boot: str, kernel_boot: bool) -> None:
+        """`kernel_boot`: the boot is the kernel's, so that the clock began with it."""
+        assert settings.deadman_file is not None
+        assert settings.control_file is not None
+        self._file, self._control_file = settings.deadman_file, settings.control_file
+        self._limits = Limits(settings.deadman_s, settings.hard_max_s)
+        self._vitals = Vitals(boot, 0.0 if kernel_boot else monotonic())
+        self._written_at = -math.inf
+        self._recall()
+
+    def answered(self, answer: Mapping[str, Any]) -> None:
+        """A report was answered."""
+        now, stay = monotonic(), stay_s(answer)
+        self._vitals = replace(self._vitals, answered_at=now, stay_until=None if stay is None else now + stay)
+        self._remember()
+
+    def look(self, streaming: bool | None) -> Decision:
+        """Decide and act. `streaming`: None when nobody can say; what was true last stands then.
+
+        Raises LinkError when the act failed.
+        """
+        now, before = monotonic(), self._vitals
+        active = before.streaming if streaming is None else streaming
+        seen = replace(
+            before, streaming=active, streamed_at=now if active or before.streaming else before.streamed_at
+        )
+        decision = deadman(seen, self._limits, now)
+        if decision.action is Act.ANNOUNCE:
+            seen = replace(seen, announced_at=now)
+        elif decision.action in (Act.POWER_OFF, Act.INSIST):
+            seen = replace(seen, off_at=now)
+        self._vitals = seen
+        # The moment of a stream that goes on is written now and then, not twice a second.
+        if replace(seen, streamed_at=None) != replace(before, streamed_at=None) or now - self._written_at >= LOOK_S:
+            self._remember()
+        if decision.action is not Act.HOLD:
+            log(f"deadman.{decision.action}", reason=decision.reason)
+        if seen.announced_at is not None:
+            self._keep_draining(decision.reason, max(0.0, seen.announced_at + NOTICE_S - now))
+        if decision.action in (Act.POWER_OFF, Act.INSIST):
+            power_off(*(["--force"] if decision.action is Act.INSIST else []))
+        return decision
+
+    def _keep_draining(self, reason: str, closes_in_s: float) -> None:
+        """The launcher's drain is ours now, whatever an answer says."""
+        left: object = None
+        with contextlib.suppress(OSError, ValueError):
+            left = json.loads(self._control_file.read_text())
+        told = left if isinstance(left, dict) else {}
+        drain = told.get("drain")
+        if not isinstance(drain, dict) or not str(drain.get("reason")).startswith(OURS):
+            write_private(self._control_file, json.dumps(closing(told, reason, closes_in_s, time.time())))
+
+    def _recall(self) -> None:
+        """What an earlier process of this boot knew; anything odd in it is as if there were none."""
+        with contextlib.suppress(OSError, ValueError, TypeError, LookupError):
+            self._vitals = remembered(json.loads(self._file.read_text()), self._vitals.boot_id, monotonic())
+
+    def _remember(self) -> None:
+        self._written_at = monotonic()
+        try:
+            write_private(self._file, json.dumps(asdict(self._vitals)))
+        except LinkError as error:
+            log("deadman.trouble", cause=str(error))  # it goes on from its own memory
 
 
 class Edge:
@@ -452,33 +698,55 @@ def log(event: str, **fields: object) -> None:
 class Link:
     """The loop. `once` is one look and, when it is time, one report."""
 
-    def __init__(self, settings: Settings, role: Role, boot: str) -> None:
+    def __init__(self, settings: Settings, role: Role, boot: str, switch: Switch | None = None) -> None:
         self._settings = settings
         self._role = role
         self._boot = boot
+        self._switch = switch
         self._pace = Pace()
         self._trouble: str | None = None
+        self._switch_trouble = ""
 
     def once(self) -> None:
         """Never raises: whatever goes wrong is logged when it changes, and tried again later."""
+        streaming = None
+        try:
+            streaming = self._report()
+        except Exception as error:  # noqa: BLE001 - the link must outlive its own bugs, and say that it has one
+            self._say(f"a bug of the link: {type(error).__name__}: {error}")
+        # After the report, so that a loop that slept long asks once more before the switch falls.
+        if self._switch is not None:
+            try:
+                self._switch.look(streaming)
+            except LinkError as error:
+                if str(error) != self._switch_trouble:
+                    log("deadman.trouble", cause=str(error))
+                    self._switch_trouble = str(error)
+
+    def _report(self) -> bool:
+        """Report if it is time; whether something streams here."""
         try:
             observed = self._role.observe()
         except LinkError as error:
             observed = {"status": "failed", "cause": str(error)}
+        streaming = bool(observed.get("streams"))
         told = essence(observed)
         if not self._pace.is_due(time.monotonic(), told):
-            return
+            return streaming
         report = {**observed, "boot_id": self._boot}
         report.setdefault("release", self._settings.release)
         try:
             answer = post(self._settings, report)
+            if self._switch is not None:
+                self._switch.answered(answer)
             self._role.obey(answer, time.time())
         except LinkError as error:
             self._say(str(error))
             self._pace.failed(time.monotonic(), random.random())  # noqa: S311 - jitter, no secret
-            return
+            return streaming
         self._say(None)
         self._pace.answered(time.monotonic(), told, float(answer["next_report_s"]))
+        return streaming
 
     def _say(self, trouble: str | None) -> None:
         if trouble != self._trouble:
@@ -488,26 +756,45 @@ class Link:
     def run(self) -> NoReturn:
         stopped = threading.Event()
         while True:
-            try:
-                self.once()
-            except Exception as error:  # noqa: BLE001 - the link must outlive its own bugs, and say that it has one
-                self._say(f"a bug of the link: {type(error).__name__}: {error}")
+            self.once()
             stopped.wait(POLL_S)
 
 
-def main() -> int:
+def look_once(settings: Settings) -> int:
+    """The timer's look, for the case that the loop hangs."""
+    if settings.role != "gpu":
+        print("--deadman is for a GPU host", file=sys.stderr)  # noqa: T201 - for the person who started it
+        return 2
+    health = read_health(settings.health_url)
+    streaming = bool(health.report.get("streams")) if health.report is not None else None
+    try:
+        Switch(settings, boot_id(settings), settings.boot_id is None).look(False if health.refused else streaming)
+    except LinkError as error:
+        log("deadman.trouble", cause=str(error))
+        return 1
+    return 0
+
+
+def main(arguments: list[str]) -> int:
     try:
         settings = Settings.from_env(os.environ)
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201 - for the person who started it
         return 2
+    if arguments == ["--deadman"]:
+        return look_once(settings)
+    if arguments:
+        print(f"unknown: {' '.join(arguments)}; there is only --deadman", file=sys.stderr)  # noqa: T201 - likewise
+        return 2
     # A host that stops has no time for a report; EC2's state says the same.
     signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(0))
     signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(0))
-    role: Role = Gpu(settings) if settings.role == "gpu" else Edge(settings)
     log("link.started", role=settings.role, instance=settings.instance_id, release=settings.release)
-    Link(settings, role, boot_id(settings)).run()
+    boot = boot_id(settings)
+    if settings.role == "gpu":
+        Link(settings, Gpu(settings), boot, Switch(settings, boot, settings.boot_id is None)).run()
+    Link(settings, Edge(settings), boot).run()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

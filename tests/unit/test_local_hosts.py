@@ -32,6 +32,7 @@ PLAN = Plan(
     model_path=Path("/models/tiny.en"),
     max_streams=4,
     require_ticket=True,
+    deadman_minutes=15,
     inherited={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
 )
 MACHINE = Machine("i-1", "gpu", "g4dn.xlarge", "us-east-1a", "running", "127.1.2.3", 0.0)

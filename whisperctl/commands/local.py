@@ -27,6 +27,8 @@ DEFAULT = LocalOptions()
               help="How long after that its SSM agent takes to report.")
 @click.option("--idle-minutes", type=click.FloatRange(0, min_open=True), default=DEFAULT.idle_minutes,
               show_default=True, help="How long the GPU lingers after the last session.")
+@click.option("--deadman-minutes", type=click.FloatRange(0, min_open=True), default=DEFAULT.deadman_minutes,
+              show_default=True, help="A GPU host that no answer reaches for so long powers itself off.")
 @click.option("--night", default=DEFAULT.night, metavar="HOURS",
               help="Closed hours, for example '22:00-06:00 Europe/Berlin'.")
 @click.option("--gpus", type=click.IntRange(1, 8), default=DEFAULT.gpus, show_default=True,
@@ -50,6 +52,7 @@ def local(
     stop_seconds: float,
     agent_seconds: float,
     idle_minutes: float,
+    deadman_minutes: float,
     night: str,
     gpus: int,
     gpu_types: str,
@@ -72,6 +75,7 @@ def local(
         stop_seconds=stop_seconds,
         agent_seconds=agent_seconds,
         idle_minutes=idle_minutes,
+        deadman_minutes=deadman_minutes,
         night=night,
         gpus=gpus,
         gpu_types=gpu_types,

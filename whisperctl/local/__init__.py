@@ -31,6 +31,8 @@ class LocalOptions:
     """EC2 `running` to the SSM agent's first ping."""
     idle_minutes: float = 10.0
     """How long the GPU lingers after the last wish, in minutes."""
+    deadman_minutes: float = 15.0
+    """After so many minutes without an answer and without a stream a GPU host powers itself off (real time)."""
     night: str = ""
     """Night hours as the control plane's NIGHT takes them, for example `22:00-06:00 Europe/Berlin`; empty: none."""
     gpus: int = 1

@@ -38,6 +38,7 @@ class Plan:
     model_path: Path
     max_streams: int
     require_ticket: bool
+    deadman_minutes: float
     inherited: Mapping[str, str]
     """The few variables children take over from ours."""
 
@@ -126,6 +127,7 @@ def _gpu(plan: Plan, files: HostFiles, instance_id: str, address: str, boot_id: 
         | {
             "LINK_HEALTH_URL": f"http://{address}:9091/health",
             "LINK_CONTROL_FILE": str(files.control),
+            "LINK_DEADMAN_MINUTES": f"{plan.deadman_minutes:g}",
         }
     )
     return (

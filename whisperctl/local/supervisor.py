@@ -170,6 +170,7 @@ def bring_up(
         model_path=model,
         max_streams=options.max_streams,
         require_ticket=options.require_ticket,
+        deadman_minutes=options.deadman_minutes,
         inherited={name: os.environ[name] for name in INHERITED if name in os.environ},
     )
     cloud.start_hosts(plan, directory / "hosts", spawner, stack)
