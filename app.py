@@ -169,4 +169,4 @@ def tick(event: Any) -> None:  # noqa: ARG001  # Chalice hands the event over
 @app.on_cw_event({"source": ["aws.ec2"], "detail-type": ["EC2 Instance State-change Notification"]})
 def machine_event(event: Any) -> None:
     """A hint that some instance changed its state; what is true is looked up, never taken from the event."""
-    wiring.context().reconcile(Cause("reconcile", f"ec2:{event.detail.get('state', '')}"))
+    wiring.context().wishes_changed(Cause("reconcile", f"ec2:{event.detail.get('state', '')}"))

@@ -61,6 +61,17 @@ class Check:
 Write = Put | Delete | Check
 
 
+@dataclass(frozen=True)
+class Turn:
+    """What came of asking for a turn. When `taken` is False, `at` and `upto` are those of the turn before."""
+
+    taken: bool
+    at: float
+    """When it was taken, epoch seconds."""
+    upto: int
+    """What the counter stood at by then: whoever reads from then on sees all that was counted."""
+
+
 class Store(Protocol):
     """Versioned records in partitions. Expired records may still be returned: callers compare times."""
 
@@ -78,6 +89,10 @@ class Store(Protocol):
 
     def add(self, key: Key, amount: int = 1) -> int:
         """Count up atomically without conflicts; return the new count. The record's data is {"n": count}."""
+        ...
+
+    def turn(self, key: Key, now: float, every_s: float) -> Turn:
+        """Take a turn at a counter, unless one was taken within `every_s` before `now` (epoch seconds); atomic."""
         ...
 
 

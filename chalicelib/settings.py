@@ -28,9 +28,20 @@ class Settings:
     stage: str = _field("STAGE", "Chalice stage, for logs.", default="dev")
     idle_minutes: float = _field(
         "IDLE_MINUTES",
-        "How long the GPU lingers after the last wish.",
+        "How long the GPU lingers after the last wish; the longest, where the linger is learned.",
         unit="minutes",
         default=10.0,
+    )
+    idle_learned: bool = _field(
+        "IDLE_LEARNED",
+        "Whether the linger is learned from the gaps between sessions; else it is always IDLE_MINUTES.",
+        default=True,
+    )
+    idle_least_minutes: float = _field(
+        "IDLE_LEAST_MINUTES",
+        "The shortest linger that is learned.",
+        unit="minutes",
+        default=1.0,
     )
     night: str = _field(
         "NIGHT",

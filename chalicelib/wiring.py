@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 
 from chalicelib.ports import Clock
 from chalicelib.services.context import Context
@@ -17,13 +18,14 @@ from chalicelib.settings import Settings
 
 _lock = threading.Lock()
 _clock: Clock = time.time
+_wait: Callable[[float], None] = time.sleep
 _built: dict[Settings, Context] = {}
 
 
-def use_clock(clock: Clock) -> None:
-    """Let everything that is asked from now on take its time from `clock` (epoch seconds)."""
-    global _clock
-    _clock = clock
+def use_clock(clock: Clock, wait: Callable[[float], None] = time.sleep) -> None:
+    """Let everything that is asked from now on take its time from `clock` (epoch seconds), and wait by `wait`."""
+    global _clock, _wait
+    _clock, _wait = clock, wait
 
 
 def now() -> float:
@@ -46,6 +48,7 @@ def build(settings: Settings, clock: Clock = now) -> Context:
         machines=Ec2Machines(clients, settings.stack_name),
         commands=SsmCommands(clients),
         clock=clock,
+        wait=lambda seconds: _wait(seconds),
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from chalicelib.domain.machines import Machine, MachineState
 from chalicelib.domain.remote import RemoteCommand
 from chalicelib.errors import CommandRefused, MachineRefused, RefusalKind, StoreConflict
-from chalicelib.ports import Check, Delete, Key, Put, Record, Write
+from chalicelib.ports import Check, Delete, Key, Put, Record, Turn, Write
 
 
 class FakeClock:
@@ -31,6 +31,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._records: dict[Key, Record] = {}
+        self._turns: dict[Key, Turn] = {}
         self._lock = threading.Lock()
 
     def partition(self, pk: str, after: str = "", limit: int | None = None) -> list[Record]:
@@ -66,6 +67,16 @@ class MemoryStore:
             count = int(before.data["n"] if before else 0) + amount
             self._records[key] = Record(key, (before.version if before else 0) + 1, {"n": count})
             return count
+
+    def turn(self, key: Key, now: float, every_s: float) -> Turn:
+        with self._lock:
+            last = self._turns.get(key)
+            if last is not None and abs(now - last.at) < every_s:
+                return replace(last, taken=False)
+            held = self._records.get(key)
+            self._records.setdefault(key, Record(key, 1, {"n": 0}))
+            self._turns[key] = Turn(True, now, int(held.data["n"]) if held else 0)
+            return self._turns[key]
 
     def _expect(self, key: Key, version: int | None) -> None:
         held = self._records.get(key)

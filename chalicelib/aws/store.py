@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.errors import StoreConflict, Unavailable
-from chalicelib.ports import Check, Delete, Key, Put, Record, Write
+from chalicelib.ports import Check, Delete, Key, Put, Record, Turn, Write
 
 if TYPE_CHECKING:
     from chalicelib.aws.clients import Clients
@@ -83,6 +83,27 @@ class DynamoStore:
             },
         )
         return int(answer["Attributes"]["n"]["N"])
+
+    def turn(self, key: Key, now: float, every_s: float) -> Turn:
+        # A turn of the future is of a clock that was set back: it holds nobody up.
+        condition = "attribute_not_exists(turn_at) OR turn_at <= :before OR turn_at >= :after"
+        count = "if_not_exists(n, :zero)"
+        stamps = {":now": now, ":before": now - every_s, ":after": now + every_s, ":zero": 0}
+        arguments = {
+            "TableName": self._table,
+            "Key": _key(key),
+            "ConditionExpression": condition,
+            "UpdateExpression": f"SET turn_at = :now, n = {count}, upto = {count} ADD v :one",
+            "ExpressionAttributeValues": {name: {"N": repr(value)} for name, value in (stamps | {":one": 1}).items()},
+            "ReturnValues": "ALL_NEW",
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        try:
+            item, taken = self._call("update_item", arguments)["Attributes"], True
+        except StoreConflict as conflict:
+            refused: Any = conflict.__cause__
+            item, taken = refused.response["Item"], False
+        return Turn(taken, float(item["turn_at"]["N"]), int(item["upto"]["N"]))
 
     def _call(self, operation: str, arguments: dict[str, Any]) -> Any:
         try:

@@ -72,9 +72,7 @@ def with_sessions(span: Span, sessions: Iterable[Session]) -> Span:
     """The span with the sessions that fell into it."""
     over = span.started_at if span.stopped_at is None else span.stopped_at
     met = [
-        one
-        for one in sessions
-        if one.created_at < over and (one.ended_at is None or one.ended_at > span.started_at)
+        one for one in sessions if one.created_at < over and (one.ended_at is None or one.ended_at > span.started_at)
     ]
     return replace(span, sessions=len(met), lost_s=sum(one.lost_seconds or 0.0 for one in met))
 
@@ -111,6 +109,15 @@ def estimate(wakes: Sequence[Wake], elapsed: float) -> Estimate | None:
     if not longer:
         return None
     return Estimate(round(_percentile(longer, 0.5), 1), round(_percentile(longer, 0.9), 1))
+
+
+USUAL_WAKE_S = 120.0
+"""Taken for the median while there is no history."""
+
+
+def median_wake(wakes: Sequence[Wake]) -> float:
+    """Seconds that a waking usually takes."""
+    return _percentile(sorted(one.total_s for one in wakes), 0.5) if wakes else USUAL_WAKE_S
 
 
 UNKNOWN_WAKE_S = 240.0

@@ -299,10 +299,14 @@ def _night_begins(scene: _Scene, view: View, evidence: Evidence) -> Decision:
 
 
 def _when_wish_ends(scene: _Scene) -> Next:
-    idle = scene.rules.idle_s
+    minutes = _idle_minutes(scene)
     if scene.booking is not None and not scene.sessions:
-        return Next("stop", scene.booking.until() + idle, f"{idle / 60:g} minutes after the booking")
-    return Next("stop", None, f"{idle / 60:g} minutes after the last session ends")
+        return Next("stop", scene.booking.until() + scene.rules.idle_s, f"{minutes} after the booking")
+    return Next("stop", None, f"{minutes} after the last session ends")
+
+
+def _idle_minutes(scene: _Scene) -> str:
+    return f"{round(scene.rules.idle_s / 60, 1):g} minutes"
 
 
 def _idle_since(scene: _Scene, view: View) -> float:
@@ -321,11 +325,12 @@ def _linger(scene: _Scene, view: View, evidence: Evidence, awake_since: float) -
     since = _idle_since(scene, view)
     if evidence is Evidence.ACTIVE:
         return _hold(view, "somebody speaks without a session", _when_wish_ends(scene))
-    minutes = f"{scene.rules.idle_s / 60:g} minutes"
+    minutes = _idle_minutes(scene)
     if scene.now < since + scene.rules.idle_s:
+        because = f": {scene.rules.idle_because}" if scene.rules.idle_because else ""
         return _hold(
             view,
-            f"nobody has wanted it since {clock_text(since)}; it lingers {minutes}",
+            f"nobody has wanted it since {clock_text(since)}; it lingers {minutes}{because}",
             Next("stop", since + scene.rules.idle_s, f"{minutes} without a wish"),
         )
     match evidence:

@@ -7,6 +7,11 @@ have cost least over the gaps seen so far is taken, between two bounds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+from chalicelib.domain.ledger import Wake, median_wake
+from chalicelib.domain.rules import Rules
+from chalicelib.domain.wishes import Wishes
 
 ENOUGH = 8
 """Gaps; with fewer of them the upper bound, which is the setting, holds."""
@@ -34,3 +39,28 @@ def learned(
         if cost < best_cost:
             best, best_cost = choice, cost
     return best
+
+
+def gap_before(wishes: Wishes, now: float, longest_s: float, *, first: bool) -> float | None:
+    """Seconds that nobody had wanted the GPU for when somebody came at `now`; None when somebody still did.
+
+    Ended wishes are known for `longest_s`; when none is known the gap is at least that long, or it is the `first`
+    session of all and there was no gap.
+    """
+    if wishes.booked(now) is not None or wishes.live_sessions(now):
+        return None
+    over = wishes.last_end(now)
+    if over is None:
+        return None if first else longest_s
+    return min(max(0.0, now - over), longest_s)
+
+
+def lingering(rules: Rules, gaps: Sequence[float], wakes: Sequence[Wake]) -> Rules:
+    """The rules with the linger that the gaps teach, and the words that say so; as they are where it is fixed."""
+    if rules.idle_least_s is None or len(gaps) < ENOUGH:
+        return rules
+    idle = learned(gaps, median_wake(wakes), min(rules.idle_least_s, rules.idle_s), rules.idle_s)
+    known = gaps[-REMEMBERED:]
+    shorter = sum(1 for gap in known if gap <= idle) / len(known)
+    words = f"{shorter:.0%} of the last {len(known)} gaps were shorter".replace("%", " %")
+    return replace(rules, idle_s=idle, idle_because=words)

@@ -15,6 +15,7 @@ class Rules:
     """The settings that decide; durations in seconds."""
 
     idle_s: float = 600.0
+    """How long the GPU lingers; where the linger is learned, the longest it may."""
     night: Night | None = None
     night_grace_s: float = 300.0
     hard_max_s: float = 43200.0
@@ -30,6 +31,10 @@ class Rules:
     """Whose clocks sentences, days and months follow."""
     tickets: bool = True
     """Whether streams need a ticket, so that nobody can stream on a machine that never was ready."""
+    idle_least_s: float | None = None
+    """The least that is learned; None: nothing is, the linger is `idle_s`."""
+    idle_because: str = ""
+    """Why `idle_s` is what was learned, in words."""
 
     def clock(self, epoch: float, now: float | None = None) -> str:
         """`19:00` as the stack's clocks show it; in UTC it says so.

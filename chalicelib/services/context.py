@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from chalicelib.domain.rules import Rules
@@ -22,18 +23,26 @@ class Context:
     machines: Machines
     commands: Commands
     clock: Clock
+    wait: Callable[[float], None] = lambda _seconds: None
+    """Waits so many seconds by `clock`."""
 
     @property
     def reconciler(self) -> Reconciler:
-        settings = self.settings
-        ports = (self.store, self.machines, self.commands)
-        return Reconciler(*ports, self.rules, settings.stack_name, self.clock, settings.monthly_budget)
+        return Reconciler(
+            self.store,
+            self.machines,
+            self.commands,
+            self.rules,
+            self.settings.stack_name,
+            self.clock,
+            self.settings.monthly_budget,
+            self.wait,
+        )
 
-    def reconcile(self, cause: Cause) -> None:
-        """One pass."""
-        self.reconciler.run(cause)
+    def reconcile(self, cause: Cause, wish: int | None = None) -> None:
+        """A pass, unless one that began already sees the wish (see `Reconciler.run`)."""
+        self.reconciler.run(cause, wish)
 
     def wishes_changed(self, cause: Cause) -> None:
-        """Count the wishes up and make a pass; call it after the wish is written."""
-        self.store.add(WISHES)
-        self.reconcile(cause)
+        """Count the wishes up and see to it that a pass looks; call it after what changed is written."""
+        self.reconcile(cause, self.store.add(WISHES))

@@ -10,6 +10,7 @@
 | `booking#ID`       | a booking                                                                |
 | `power`            | closed_until and the operator's orders                                   |
 | `history`          | the last wakes, for estimates                                            |
+| `gaps`             | seconds between the times somebody wanted the GPU, for the linger        |
 | `notices`          | what a person was told and still holds                                   |
 | `ticket-keys`      | the signing secrets                                                      |
 
@@ -26,6 +27,7 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from chalicelib.domain.ledger import Span, Wake, lead
+from chalicelib.domain.linger import lingering
 from chalicelib.domain.machines import (
     Drain,
     DrainKind,
@@ -55,6 +57,7 @@ LOCK = Key(CONTROL, "lock")
 WISHES = Key(CONTROL, "wishes")
 POWER = Key(CONTROL, "power")
 HISTORY = Key(CONTROL, "history")
+GAPS = Key(CONTROL, "gaps")
 TICKET_KEYS = Key(CONTROL, "ticket-keys")
 NOTICES = Key(CONTROL, "notices")
 LEDGER = "ledger"
@@ -92,6 +95,7 @@ class Control:
     reports: Mapping[str, Report] = field(default_factory=dict)
     keys: TicketKeys = field(default_factory=TicketKeys)
     wakes: tuple[Wake, ...] = ()
+    gaps: tuple[float, ...] = ()
     notices: tuple[str, ...] = ()
     generation: int = 0
     lock_until: float = 0.0
@@ -117,8 +121,8 @@ class Control:
         return overview(self.observation(now), self.wishes, self.learned(rules), now)
 
     def learned(self, rules: Rules) -> Rules:
-        """The rules with what history teaches: how early to wake for a booking."""
-        return dataclasses.replace(rules, lead_s=lead(self.wakes))
+        """The rules with what history teaches: how early to wake for a booking, how long to linger."""
+        return lingering(dataclasses.replace(rules, lead_s=lead(self.wakes)), self.gaps, self.wakes)
 
 
 def _remembered(memory: Memory, now: float) -> Machine:
@@ -130,6 +134,7 @@ def rules_of(settings: Settings) -> Rules:
     """The settings as the domain wants them."""
     return Rules(
         idle_s=settings.idle_minutes * 60,
+        idle_least_s=settings.idle_least_minutes * 60 if settings.idle_learned else None,
         night=Night.parse(settings.night) if settings.night else None,
         night_grace_s=settings.night_grace_minutes * 60,
         hard_max_s=settings.hard_max_minutes * 60,
@@ -182,6 +187,7 @@ def parse(records: Sequence[Record]) -> Control:
         reports=reports,
         keys=TicketKeys(tuple(_known(TicketKey, one) for one in single.get("ticket-keys", {}).get("keys", ()))),
         wakes=tuple(_known(Wake, one) for one in single.get("history", {}).get("wakes", ())),
+        gaps=tuple(float(one) for one in single.get("gaps", {}).get("seconds", ())),
         notices=tuple(single.get("notices", {}).get("keys", ())),
         generation=int(single.get("wishes", {}).get("n", 0)),
         lock_until=float(single.get("lock", {}).get("until", 0.0)),

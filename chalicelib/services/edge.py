@@ -15,7 +15,7 @@ from chalicelib.services.host_link import upstreams
 
 def refresh(context: Context, cause: Cause) -> dict[str, Any]:
     """Send the upstreams that are due to every running edge; answer with the command ids, without waiting."""
-    context.reconcile(cause)
+    context.wishes_changed(cause)
     control = load(context.store)
     now = context.clock()
     observation = control.observation(now)

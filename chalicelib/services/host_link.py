@@ -1,7 +1,8 @@
 """The host link: a host reports, the control plane answers with all that the host must know.
 
 The report is written first, so that a pass that follows decides on it. A report that changes something (status,
-the set of streams, the edge's upstreams, or the first after a silence) asks for a pass.
+the set of streams, the edge's upstreams, or the first after a silence) asks for a pass, and so does one at whose
+time something is due: while a host reports, ticks may be late or lost, and a linger ends on its second.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from chalicelib.domain.lifecycle import Action, decide
 from chalicelib.domain.machines import REPORT_FRESH_S, MachineState, Memory, Observation, Report, Role, Stream, View
 from chalicelib.domain.phases import Phase, ready_gpus
 from chalicelib.domain.times import to_text, to_text_or_none
@@ -39,7 +41,7 @@ def report(context: Context, instance_id: str, body: Mapping[str, Any]) -> dict[
     control = load(context.store)
     memory = control.memories.get(instance_id)
     if memory is None:
-        context.reconcile(cause)
+        context.wishes_changed(cause)
         control = load(context.store)
         memory = control.memories.get(instance_id)
     if memory is None:
@@ -49,8 +51,9 @@ def report(context: Context, instance_id: str, body: Mapping[str, Any]) -> dict[
     taken = _taken(memory, body, before, now)
     context.store.write(Put(report_key(instance_id), data_of(taken)))
     _extend_sessions(context, control, taken, now)
-    if _changed(before, taken) or _cut_off_since(control, before, taken, instance_id, now):
-        context.reconcile(cause)
+    asks = _changed(before, taken) or _cut_off_since(control, before, taken, instance_id, now)
+    if asks or _due(context, control, taken, instance_id, now):
+        context.wishes_changed(cause)
     control = load(context.store)
     if control.keys.signing() is None and memory.role is Role.GPU:
         control = replace(control, keys=ensure_keys(context.store, now))
@@ -151,6 +154,13 @@ def _cut_off_since(control: Control, before: Report | None, taken: Report, edge:
     then = before.received_at
     was = {view.instance_id for view in control.observation(then).gpus if view.cut_off(then)}
     return any(view.cut_off(now) and view.instance_id not in was for view in known.observation(now).gpus)
+
+
+def _due(context: Context, control: Control, taken: Report, instance_id: str, now: float) -> bool:
+    """Whether something is to be done, by what is known without asking EC2."""
+    known = replace(control, reports={**control.reports, instance_id: taken})
+    decisions = decide(known.observation(now), known.wishes, known.learned(context.rules), now)
+    return any(one.action is not Action.HOLD for one in decisions)
 
 
 def _extend_sessions(context: Context, control: Control, taken: Report, now: float) -> None:

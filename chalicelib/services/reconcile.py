@@ -5,13 +5,19 @@ doubled trigger changes nothing. Every wish is written first, then the wishes' g
 pass is asked for. Whoever finds the lock held may leave: the holder reads the generation again after releasing,
 and a wish whose counting came before that is seen by it.
 
-AWS calls of a pass with nothing to do: one DynamoDB Query, one DescribeInstances.
+At most one pass begins a second. It takes a turn at the wishes' counter, which also says up to which wish it sees;
+whose wish a turn covers may leave, anybody else waits for the next turn, less than a second, and one of them takes
+it for all. A burst of any size is two passes.
+
+AWS calls of a pass with nothing to do: one for the turn, one DynamoDB Query, one DescribeInstances.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import assert_never
 
 from chalicelib.domain.capacity import COOL_DOWN_S, lately, sought_since
 from chalicelib.domain.closings import Closing, closings
@@ -55,6 +61,10 @@ from chalicelib.telemetry import logger
 
 LEASE_S = 30.0
 """Longer than a request may live (29 s), so that a dead holder is the only one that loses it."""
+EVERY_S = 1.0
+"""Seconds from the beginning of a pass to that of the next. One that climbs the ladder goes on at once."""
+WAITS = 4
+"""So often a turn is waited for; then the pass runs without one, for no wish may be lost to a bad clock."""
 ROUNDS = 16
 """Passes in one run: for wishes that moved meanwhile, and one for each rung of the capacity ladder."""
 LONGEST_S = 18.0
@@ -69,6 +79,20 @@ PAUSE_S = {
     RefusalKind.OTHER: 60.0,
 }
 """How long a machine is left alone after each kind of refusal, in seconds."""
+
+
+_NEXT = float("inf")
+"""A wish that no turn before covers."""
+
+
+class _Outcome(Enum):
+    """What came of one pass."""
+
+    SETTLED = auto()
+    MOVED = auto()
+    """Wishes moved meanwhile."""
+    CLIMBS = auto()
+    """A start was refused for want of capacity, and there is another rung."""
 
 
 @dataclass(frozen=True)
@@ -113,32 +137,56 @@ class Reconciler:
     stack_name: str
     clock: Clock
     budget: float = 0.0
+    wait: Callable[[float], None] = lambda _seconds: None
 
-    def run(self, cause: Cause) -> None:
-        """One pass, and another whenever the wishes moved meanwhile. Never raises for EC2's or SSM's refusals."""
+    def run(self, cause: Cause, wish: int | None = None) -> None:
+        """One pass, and another whenever the wishes moved meanwhile. Never raises for EC2's or SSM's refusals.
+
+        `wish`: the wishes' generation as the caller counted it; None: whatever a pass of this second sees will do.
+        """
         began = self.clock()
+        if not self._turn(wish):
+            return
         for _ in range(ROUNDS):
             if self.clock() - began > LONGEST_S:
                 return
             try:
-                settled = self._pass(cause)
+                outcome = self._pass(cause)
             except StoreConflict:
                 continue  # somebody wrote between our read and our write: look again
             except MachineRefused as error:
                 # Nothing could be observed; wishes are written, the next tick acts on them.
                 logger().warning("EC2 does not answer", extra={"code": error.code, "trigger": cause.trigger})
                 return
-            if settled:
-                return
+            match outcome:
+                case _Outcome.SETTLED:
+                    return
+                case _Outcome.MOVED:
+                    self._turn(_NEXT)
+                case _Outcome.CLIMBS:
+                    pass  # the next rung, at once
+                case _:
+                    assert_never(outcome)
 
-    def _pass(self, cause: Cause) -> bool:
-        """True when all wishes known by now are served, or another pass is on to them."""
+    def _turn(self, wish: float | None) -> bool:
+        """Whether to make a pass: False when one that began already sees `wish`."""
+        for _ in range(WAITS):
+            turn = self.store.turn(WISHES, self.clock(), EVERY_S)
+            if turn.taken:
+                return True
+            if wish is None or turn.upto >= wish:
+                return False
+            self.wait(min(max(turn.at + EVERY_S - self.clock(), 0.01), EVERY_S))
+        return True
+
+    def _pass(self, cause: Cause) -> _Outcome:
+        """SETTLED when all wishes known by now are served, or another pass is on to them."""
         seen = self._observe(cause)
         if seen.nothing_to_do or seen.control.lock_until > seen.now:
-            return True
+            return _Outcome.SETTLED
         generation = self._lock(seen)
         if generation is None:
-            return True
+            return _Outcome.SETTLED
         lock = Check(LOCK, generation)
         climbs = False
         try:
@@ -147,8 +195,11 @@ class Reconciler:
                 climbs = self._carry_out(seen, cause, lock)
         finally:
             self._release(generation)
+        if climbs:
+            return _Outcome.CLIMBS
         record = self.store.get(WISHES)
-        return not climbs and (int(record.data["n"]) if record else 0) == seen.control.generation
+        moved = (int(record.data["n"]) if record else 0) != seen.control.generation
+        return _Outcome.MOVED if moved else _Outcome.SETTLED
 
     def _lock(self, seen: _Seen) -> int | None:
         version = seen.control.version(LOCK)
@@ -293,9 +344,7 @@ class Reconciler:
         return False
 
 
-def _placed(
-    observation: Observation, control: Control, over: Sequence[Closing], now: float
-) -> tuple[Session, ...]:
+def _placed(observation: Observation, control: Control, over: Sequence[Closing], now: float) -> tuple[Session, ...]:
     ending = {one.session_id for one in over}
     live = [one for one in control.wishes.live_sessions(now, observation.streaming(now)) if one.id not in ending]
     hosts = places(observation, live, now)
@@ -348,9 +397,7 @@ def _done(machine: Machine, memory: Memory, decision: Decision, now: float) -> t
     return replace(entered.memory, intent=intent), entered.span
 
 
-def _refused(
-    memory: Memory, decision: Decision, error: MachineRefused, types: Sequence[str], now: float
-) -> Memory:
+def _refused(memory: Memory, decision: Decision, error: MachineRefused, types: Sequence[str], now: float) -> Memory:
     if decision.action is not Action.START:
         return replace(memory, intent=None)
     kind = decision.type or memory.type

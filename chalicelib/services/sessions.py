@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chalicelib.domain.ledger import estimate
+from chalicelib.domain.linger import REMEMBERED, gap_before
 from chalicelib.domain.machines import Observation
 from chalicelib.domain.phases import Overview, Phase
 from chalicelib.domain.places import moved, places
@@ -20,7 +21,7 @@ from chalicelib.domain.wishes import Session
 from chalicelib.errors import Conflict, Gone, Invalid, NotFound, StoreConflict, TooMany, Unavailable
 from chalicelib.ports import Key, Put
 from chalicelib.services.context import Context
-from chalicelib.services.control import KEPT_S, Control, data_of, load, session_key
+from chalicelib.services.control import GAPS, KEPT_S, Control, data_of, load, session_key
 from chalicelib.services.events import Cause, event
 from chalicelib.services.ticket_keys import ensure_keys
 from chalicelib.services.tokens import Principal, Role
@@ -93,8 +94,16 @@ def open_session(
         if again is None:
             raise
         return look(context, principal, again)
+    _note_gap(context, control, now)
     context.wishes_changed(cause)
     return look(context, principal, session.id)
+
+
+def _note_gap(context: Context, control: Control, now: float) -> None:
+    """Remember how long nobody had wanted the GPU. Of those who come at once one may be left out."""
+    gap = gap_before(control.wishes, now, KEPT_S, first=not control.wakes)
+    if gap is not None:
+        context.store.write(Put(GAPS, {"seconds": [round(one, 1) for one in (*control.gaps, gap)][-REMEMBERED:]}))
 
 
 def look(context: Context, principal: Principal, session_id: str) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def asked_while_it_is_held(world: World) -> None:
         world.open()
 
     world.ec2.countdown, world.ec2.meanwhile = 1, wish
-    world.run(lambda: world.context.reconcile(Cause("reconcile", "test")))
+    world.run(lambda: world.context.wishes_changed(Cause("reconcile", "test")))
     world.ec2.become(EDGE, MachineState.RUNNING)
     if not any(world.state(name).awake for name in world.gpus):
         raise Violation("I9 the call returned, and the pass that held the lock did not see the wish")

@@ -140,13 +140,19 @@ MUTATIONS = [
         "if recalled.span and machine.role is Role.GPU else []",
         "if recalled.span else []",
     ),
-    Mutation("I9", "called_and_nothing_else", "services/context.py", "        self.reconcile(cause)\n", ""),
+    Mutation(
+        "I9",
+        "called_and_nothing_else",
+        "services/context.py",
+        "self.reconcile(cause, self.store.add(WISHES))",
+        "self.store.add(WISHES)",
+    ),
     Mutation(
         "I9",
         "asked_while_it_is_held",
         "services/reconcile.py",
-        'return not climbs and (int(record.data["n"]) if record else 0) == seen.control.generation',
-        "return not climbs",
+        "return _Outcome.MOVED if moved else _Outcome.SETTLED",
+        "return _Outcome.SETTLED",
     ),
 ]
 

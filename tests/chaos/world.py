@@ -75,6 +75,7 @@ class Store(MemoryStore):
 
     def __deepcopy__(self, memo: object) -> Store:
         twin = Store()
+        twin._turns = dict(self._turns)
         twin._records, twin.count, twin.kill_in = dict(self._records), self.count, self.kill_in
         return twin
 
@@ -153,6 +154,7 @@ class World:
             "https://edge",
             night="22:00-06:00 UTC" if night else "",
             hard_max_minutes=HARD_MAX_S / 60,
+            idle_learned=True,
             gpu_types="g4dn.xlarge g5.xlarge",
         )
         self.rules = rules_of(self.settings)
@@ -183,7 +185,8 @@ class World:
 
     @property
     def context(self) -> Context:
-        return Context(self.settings, self.rules, self.store, self.ec2, self.commands, self.clock)
+        ports = (self.store, self.ec2, self.commands)
+        return Context(self.settings, self.rules, *ports, self.clock, self.clock.advance)
 
     @property
     def control(self) -> Control:
@@ -350,7 +353,7 @@ class World:
 
     def _second_pass(self) -> None:
         try:
-            self.context.reconcile(Cause("reconcile", "second"))
+            self.context.wishes_changed(Cause("reconcile", "second"))
         except Killed:
             self.bury()
 
@@ -358,7 +361,7 @@ class World:
         if self.events_lost:
             self.excuse(TICK_S)
         else:
-            self.run(lambda: self.context.reconcile(Cause("reconcile", "ec2")))
+            self.run(lambda: self.context.wishes_changed(Cause("reconcile", "ec2")))
 
     def _counted(self, name: str) -> None:
         begun = self.awake_from.pop(name, None)

@@ -11,7 +11,7 @@ from moto import mock_aws
 from chalicelib.aws.clients import Clients
 from chalicelib.aws.store import DynamoStore, table_definition
 from chalicelib.errors import StoreConflict, Unavailable
-from chalicelib.ports import Check, Delete, Key, Put, Store
+from chalicelib.ports import Check, Delete, Key, Put, Store, Turn
 from tests.fakes import MemoryStore
 
 A, B, C = Key("p", "a"), Key("p", "b"), Key("p", "c")
@@ -117,6 +117,20 @@ def test_counting(store: Store) -> None:
     record = store.get(A)
     assert record is not None
     assert dict(record.data) == {"n": 5}
+
+
+def test_turns_at_a_counter(store: Store) -> None:
+    assert store.turn(A, 1000.25, 1.0) == Turn(True, 1000.25, 0)
+    store.add(A, 3)
+    assert store.turn(A, 1001.0, 1.0) == Turn(False, 1000.25, 0), "too soon, and it saw nothing of the three"
+    assert store.turn(A, 1001.25, 1.0) == Turn(True, 1001.25, 3)
+    assert store.add(A) == 4
+    assert store.turn(A, 1001.3, 1.0) == Turn(False, 1001.25, 3)
+    assert store.turn(A, 900.0, 1.0) == Turn(True, 900.0, 4), "a clock that was set back holds nobody up"
+    record = store.get(A)
+    assert record is not None
+    assert dict(record.data) == {"n": 4}
+    assert [one.key for one in store.partition("p")] == [A]
 
 
 def test_no_table_is_unavailable_and_no_conflict() -> None:

@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_the_time_to_stay_is_told_by_the_answer_alone() -> None:
 def test_the_launcher_obeys_the_drain_it_is_left() -> None:
     """Whatever the calendars say, and though the launcher started after the last answer."""
     epoch = 1_800_000_000.0
-    left = {"now": link.datetime.fromtimestamp(epoch - 4000, link.UTC).isoformat(), "received_at": epoch - 5000}
+    left = {"now": datetime.fromtimestamp(epoch - 4000, UTC).isoformat(), "received_at": epoch - 5000}
     for before, ahead in ((left, 1000.0), ({}, 0.0)):
         text = json.dumps(link.closing(before, "because", 60.0, epoch))
         read = control.parse(text, drain_since=epoch - 10)
@@ -210,7 +211,7 @@ def test_a_memory_that_cannot_be_read_is_none(settings: link.Settings, programs:
 
 @pytest.mark.parametrize("change", [{"answered_at": 1e9}, {"booted_at": None}, {"streamed_at": -5.0}])
 def test_a_memory_of_an_impossible_time_is_none(change: dict[str, Any]) -> None:
-    good = link.asdict(replace(BOOTED, answered_at=200.0))
+    good = asdict(replace(BOOTED, answered_at=200.0))
     assert link.remembered(good, "b", 300.0) == replace(BOOTED, answered_at=200.0)
     with pytest.raises((ValueError, TypeError, LookupError)):
         link.remembered({**good, **change}, "b", 300.0)
@@ -279,7 +280,7 @@ def test_the_second_look_of_a_timer(settings: link.Settings, programs: Programs)
     settings.deadman_file.parent.mkdir()
     for ago, asked in ((0.0, []), (1.0, ["poweroff"])):
         vitals = Vitals("b1", max(0.0, real - 2), answered_at=max(0.0, real - ago))
-        settings.deadman_file.write_text(json.dumps(link.asdict(vitals)))
+        settings.deadman_file.write_text(json.dumps(asdict(vitals)))
         done = look("--deadman", LINK_DEADMAN_MINUTES="0.01" if ago else "10")
         assert done.returncode == 0, done.stderr
         assert programs.asked() == asked
