@@ -100,9 +100,9 @@ def test_the_engine_learns_tells_and_stops_by_it() -> None:
     told = status.status(context)
     assert "it lingers 1.7 minutes: 89 % of the last 9 gaps were shorter" in told["reason"], told["reason"]
     pass_by(75)
-    assert ec2.machines["i-gpu"].state is MachineState.RUNNING
+    assert ec2.machines["i-gpu"].state.awake
     pass_by(30)
-    assert ec2.machines["i-gpu"].state is MachineState.STOPPED
+    assert not ec2.machines["i-gpu"].state.awake
 
 
 def test_history_is_bounded() -> None:
