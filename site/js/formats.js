@@ -120,7 +120,8 @@ export function cues(segments) {
   return found;
 }
 
-function timedWords({ start, end, text, words }) {
+/** A segment's words with their times: its own where they are known, else by their share of the letters. */
+export function timedWords({ start, end, text, words }) {
   const known = (words ?? []).map((one) => ({ ...one, word: oneLine(one.word) })).filter((one) => one.word);
   if (known.length) return known;
   const plain = oneLine(text).split(" ").filter(Boolean);

@@ -35,7 +35,7 @@ CADDYFILE = """{{
 	auto_https off
 }}
 http://localhost:{port} {{
-	header Content-Security-Policy "default-src 'self'; frame-ancestors 'none'"
+	header Content-Security-Policy "default-src 'self'; media-src 'self' blob:; frame-ancestors 'none'"
 	handle_path /api/* {{
 		reverse_proxy {api}
 	}}
