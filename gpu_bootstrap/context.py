@@ -29,6 +29,9 @@ ALIKE = 0.5
 SLOWEST = 0.8
 """Words a second that speech has at least: a decode with fewer has taken a repeated sentence for one."""
 
+EARLIER_CHARACTERS = 200
+"""Of the text before the audio that is heard again so much is told to Whisper; more makes it slower and no better."""
+
 FASTEST = 8.0
 """Words a second that speech has at most: a decode with more repeats itself."""
 
@@ -37,10 +40,11 @@ Samples = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Said:
-    """A stretch that is final: its samples and its words, as `plain` gives them."""
+    """A stretch that is final: its samples, its words as `plain` gives them, and its text."""
 
     samples: Samples
     words: tuple[str, ...]
+    text: str = ""
 
 
 class Context:
@@ -48,6 +52,7 @@ class Context:
 
     def __init__(self) -> None:
         self._said: deque[Said] = deque()
+        self._earlier = ""
         self.longest_s = JOINT_S
         """Context and stretch together at most, just now; from LEAST_S to JOINT_S."""
 
@@ -63,10 +68,11 @@ class Context:
         words = tuple(plain(text))
         if not words:
             self._said.clear()
+            self._earlier = ""
             return
-        self._said.append(Said(samples, words))
+        self._said.append(Said(samples, words, text))
         while self._said and sum(len(said.samples) for said in self._said) > JOINT_S * RATE:
-            self._said.popleft()
+            self._earlier = (self._earlier + self._said.popleft().text)[-EARLIER_CHARACTERS:]
 
     def before(self, samples: Samples) -> list[Said]:
         """As many of the latest stretches as fit before `samples`, oldest first."""
@@ -78,6 +84,14 @@ class Context:
                 break
             fitting.appendleft(said)
         return list(fitting)
+
+    def earlier(self, context: Sequence[Said]) -> str:
+        """The text said before `context`, which is the latest of what `before` gave; its end, in whole words."""
+        others = list(self._said)[: len(self._said) - len(context)]
+        text = self._earlier + "".join(said.text for said in others)
+        if len(text) <= EARLIER_CHARACTERS:
+            return text
+        return text[-EARLIER_CHARACTERS:].partition(" ")[2]
 
 
 def behind(pieces: Sequence[Piece], seam_s: float, context: Sequence[Said], spoken_s: float) -> list[Piece] | None:

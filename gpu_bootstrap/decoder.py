@@ -7,19 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from faster_whisper.vad import VadOptions, get_speech_timestamps
-
 from gpu_bootstrap.audio import Samples
 from gpu_bootstrap.commit import Piece
 from gpu_bootstrap.frames import RATE
+from gpu_bootstrap.reading import Reader
 from gpu_bootstrap.timings import Lately
 from gpu_bootstrap.turns import Turns
-from gpu_bootstrap.windows import PAUSE_S, Span
+from gpu_bootstrap.windows import PAUSE_S
 
 SHARED_FOR_S = 10.0
 """A host whose streams wait for each other counts as shared for this long."""
-BREATH_S = 0.15
-"""Silence within speech where it may be cut without harm to a word."""
 UNLIKELY = -1.0
 """Mean log probability below which Whisper itself doubts a segment (its own logprob_threshold)."""
 
@@ -38,11 +35,12 @@ class Wishes:
 
 
 class Decoder:
-    """Wraps WhisperLive's `WhisperModel`; safe for any number of threads, one decode at a time."""
+    """Wraps WhisperLive's `WhisperModel`; for any number of threads; as many decodes at once as it has workers."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self._turns = Turns()
+        self._reader = Reader(model)
+        self._turns = Turns(model.model.num_workers)
         self.seconds = Lately()
         """How long decodes took, without the wait for their turn."""
         self._contended_at = -SHARED_FOR_S
@@ -59,40 +57,53 @@ class Decoder:
         return time.monotonic() - self._contended_at < SHARED_FOR_S
 
     def transcribe(
-        self, samples: Samples, wishes: Wishes, *, final: bool, live: bool = True
+        self, samples: Samples, wishes: Wishes, *, final: bool, live: bool = True, quick: bool = True
     ) -> tuple[list[Piece], Any]:
-        """The words of at most 30 s and WhisperLive's `TranscriptionInfo` (language and its probability).
+        """The words of at most 30 s, and WhisperLive's `TranscriptionInfo` where the language was to be found.
 
         A decode that is not `final` will be repeated with more audio and takes the quick way: no beam. None tries
         again at other temperatures: that costs seconds and gains nothing on speech that a VAD has found. `live`
-        decodes go before those of a backlog.
+        decodes go before those of a backlog; `quick` ones hear no more quiet than they need (reading.py).
         """
         try:
+            if self._turns.running:
+                self._contended_at = time.monotonic()
             with self._turns.take(first=live):
                 began = time.monotonic()
-                segments, info = self.model.transcribe(
-                    samples,
-                    language=wishes.language,
-                    task=wishes.task,
-                    initial_prompt=wishes.initial_prompt,
-                    hotwords=wishes.hotwords,
-                    word_timestamps=wishes.word_timestamps,
-                    vad_filter=False,
-                    temperature=0.0,
-                    beam_size=5 if final else 1,
-                )
-                # WhisperLive's model decodes here or on reading, depending on its version; be done before the next.
-                heard = list(segments or ())
-                ended = time.monotonic()
-                self.seconds.add(ended - began)
-                if self._turns.waiting:
-                    self._contended_at = ended
+                heard, info = self._read(samples, wishes, beam_size=5 if final else 1, quick=quick)
+                self.seconds.add(time.monotonic() - began)
         except Exception:
             self.failures += 1
             raise
         self.failures = 0
         length = len(samples) / RATE
         return [_piece(segment, length) for segment in heard if _is_speech(segment, wishes)], info
+
+    def _read(self, samples: Samples, wishes: Wishes, *, beam_size: int, quick: bool) -> tuple[list[Any], Any]:
+        if wishes.language is not None and not wishes.word_timestamps:
+            segments = self._reader.read(
+                samples,
+                language=wishes.language,
+                task=wishes.task,
+                initial_prompt=wishes.initial_prompt,
+                hotwords=wishes.hotwords,
+                beam_size=beam_size,
+                quick=quick and self.model.model.device == "cpu",
+            )
+            return list(segments), None
+        segments, info = self.model.transcribe(
+            samples,
+            language=wishes.language,
+            task=wishes.task,
+            initial_prompt=wishes.initial_prompt,
+            hotwords=wishes.hotwords,
+            word_timestamps=wishes.word_timestamps,
+            vad_filter=False,
+            temperature=0.0,
+            beam_size=beam_size,
+        )
+        # WhisperLive's model decodes here or on reading, depending on its version; be done before the next.
+        return list(segments or ()), info
 
 
 def _is_speech(segment: Any, wishes: Wishes) -> bool:
@@ -112,18 +123,6 @@ def _piece(segment: Any, length: float) -> Piece:
         )
     # Whisper's times may point into its own padding behind the samples.
     return Piece(min(segment.start, length), min(segment.end, length), segment.text, words)
-
-
-def find_speech(samples: Samples, parameters: Mapping[str, float]) -> list[Span]:
-    """Where a voice is heard, in seconds of `samples`; spans apart by at least BREATH_S."""
-    options = VadOptions(
-        threshold=parameters.get("threshold", 0.5),
-        neg_threshold=parameters.get("neg_threshold"),
-        min_speech_duration_ms=int(parameters.get("min_speech_duration_ms", 0)),
-        min_silence_duration_ms=int(BREATH_S * 1000),
-        speech_pad_ms=0,
-    )
-    return [(span["start"] / RATE, span["end"] / RATE) for span in get_speech_timestamps(samples, options)]
 
 
 def pause(parameters: Mapping[str, float]) -> float:

@@ -18,18 +18,19 @@ from whisper_live.backend.faster_whisper_backend import (
 from gpu_bootstrap import closing, log
 from gpu_bootstrap.audio import AudioBuffer, Samples
 from gpu_bootstrap.commit import Piece
-from gpu_bootstrap.decoder import Decoder, Wishes, find_speech, pause
+from gpu_bootstrap.decoder import Decoder, Wishes, pause
 from gpu_bootstrap.frames import RATE
 from gpu_bootstrap.guard import Guard
 from gpu_bootstrap.handshake import Handshake
 from gpu_bootstrap.recogniser import Heard, Policy, Recogniser
 from gpu_bootstrap.timings import Arrivals, Lately
-from gpu_bootstrap.windows import LONGEST_S, Span
+from gpu_bootstrap.voice import Voice
+from gpu_bootstrap.windows import LONGEST_S
 
 LANGUAGE_S = 3.0
 """Speech needed before its detected language is taken for the stream's."""
-LIVE_S = 20.0
-"""A stream with less than this waiting is being spoken; one with more catches up, and lets the others go first."""
+LIVE_S = 8.0
+"""A stream with less than this undecoded is being spoken; one with more catches up, and lets the others go first."""
 SHARED_S = 10.0
 """The longest stretch of a backlog decoded at once while others are served too."""
 MOST_BACKLOG_S = 120.0
@@ -51,7 +52,7 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
             settled_times=min(3, max(2, handshake.same_output_threshold)),
             vad=handshake.use_vad,
         )
-        self._recogniser = Recogniser(self.audio, policy, self._listen, self._decode)
+        self._recogniser = Recogniser(self.audio, policy, Voice(handshake.vad_parameters).spans, self._decode)
         self._wishes = Wishes(
             language=None,
             task=handshake.task,
@@ -138,16 +139,16 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
 
     @property
     def _live(self) -> bool:
-        return self.audio.received - self.audio.done <= LIVE_S
+        return self.audio.received - max(self.audio.done, self._decoded_until) <= LIVE_S
 
-    def _listen(self, window: Samples) -> list[Span]:
-        return find_speech(window, self._handshake.vad_parameters)
-
-    def _decode(self, samples: Samples, final: bool) -> list[Piece]:
-        length = len(samples) / RATE
-        wishes = dataclasses.replace(self._wishes, language=self.language)
+    def _decode(self, samples: Samples, final: bool, earlier: str) -> list[Piece]:
+        length, live = len(samples) / RATE, self._live
+        # The first words have nothing before them to be read by, and a backlog has time.
+        quick = live and (not final or bool(self.transcript))
+        prompt = " ".join(filter(None, [self._wishes.initial_prompt, earlier.strip()]))
+        wishes = dataclasses.replace(self._wishes, language=self.language, initial_prompt=prompt or None)
         began = time.monotonic()
-        pieces, info = self._decoder.transcribe(samples, wishes, final=final, live=self._live)
+        pieces, info = self._decoder.transcribe(samples, wishes, final=final, live=live, quick=quick)
         metrics.track_transcription_latency(time.monotonic() - began)
         if self.language is None and info is not None and (final or length >= LANGUAGE_S):
             self.set_language(info)

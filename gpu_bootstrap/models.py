@@ -65,7 +65,9 @@ def load(directory: Path, device: Device) -> Any:
             str(directory),
             device=device.name,
             compute_type=device.compute_type,
-            cpu_threads=min(4, os.cpu_count() or 1),
+            # int8 on one core is no slower than on two that wait for each other, and another stream has the other.
+            cpu_threads=1,
+            num_workers=min(4, os.cpu_count() or 1) if device.name == "cpu" else 1,
             local_files_only=True,
         )
         # Faint noise, so that the decode runs through encoder and decoder: true silence is cut short.

@@ -16,7 +16,7 @@ from gpu_bootstrap.commit import SETTLED_TIMES, Agreement, Piece, Verdict
 from gpu_bootstrap.context import Context, behind
 from gpu_bootstrap.frames import RATE
 from gpu_bootstrap.shown import Shown
-from gpu_bootstrap.windows import LONGEST_S, PAUSE_S, Span, Stretch, gaps, next_stretch
+from gpu_bootstrap.windows import BREATH_S, LEAD_S, LONGEST_S, PAUSE_S, Span, Stretch, gaps, join, next_stretch
 
 PATIENCE = 2.0
 """Times the last decode's length that passes before open words are read again: a slow host must keep up."""
@@ -29,7 +29,12 @@ class Policy:
 
     pause_s: float = PAUSE_S
     """Silence that ends an utterance."""
-    step_s: float = 0.2
+    early_s: float = 0.2
+    """Silence after which an utterance is decoded on the chance that it has ended: its words are final if no voice
+    returns before the pause is over. 0 for never."""
+    hesitate_s: float = 0.1
+    """Silence after which open words are not decoded: the decode would delay that of the utterance's end."""
+    step_s: float = 0.1
     """New audio after which the voice detector listens again: a part of the pause that ends an utterance."""
     open_step_s: float = 0.9
     """New audio after which speech that goes on is decoded again."""
@@ -56,16 +61,27 @@ class Heard:
     """Up to where of the stream a decode has read; None when there was none."""
 
 
-Decode = Callable[[Samples, bool], Sequence[Piece]]
-"""Samples and whether their words are final, to pieces in seconds from the first sample."""
+Decode = Callable[[Samples, bool, str], Sequence[Piece]]
+"""Samples, whether their words are final, and the text said before, to pieces in seconds from the first sample."""
+Listen = Callable[[Samples, float], list[Span]]
+"""A window and the stream's second that it begins at, to where in it a voice is heard."""
+ROUNDING_S = 0.5 / RATE
+"""Two sums of the same samples differ in their last bits."""
+
+
+@dataclass(frozen=True)
+class Early:
+    """An utterance decoded before its pause was over: its pieces, in seconds from `start`, a time of the stream."""
+
+    start: float
+    voice_end: float
+    pieces: tuple[Piece, ...]
 
 
 class Recogniser:
     """Reads the audio buffer from one thread; `step` says what is new."""
 
-    def __init__(
-        self, audio: AudioBuffer, policy: Policy, listen: Callable[[Samples], list[Span]], decode: Decode
-    ) -> None:
+    def __init__(self, audio: AudioBuffer, policy: Policy, listen: Listen, decode: Decode) -> None:
         self._audio = audio
         self._policy = policy
         self._listen = listen
@@ -76,6 +92,7 @@ class Recogniser:
         self._examined = 0.0
         self._opened = 0.0
         self._lag_s = 0.0
+        self._early: Early | None = None
 
     @property
     def next_at(self) -> float:
@@ -95,13 +112,13 @@ class Recogniser:
         if not length or (not finished and base + length < self.next_at):
             return None
         self._examined = base + length
-        # Half a sample of slack: the two sums of the same samples differ in their last bits.
-        more = audio.received - self._examined > 0.5 / RATE
-        speech = self._listen(window) if policy.vad else [(0.0, length)]
+        more = audio.received - self._examined > ROUNDING_S
+        heard_at = self._listen(window, base) if policy.vad else [(0.0, length)]
+        speech = join(heard_at, BREATH_S)
         stretch = next_stretch(
             speech, length, finished=finished and not more, pause_s=policy.pause_s, longest_s=slice_s
         )
-        if stretch.start:
+        if stretch.start > ROUNDING_S:
             self._agreement.reset()
             self._shown.reset()
             audio.advance(stretch.start)
@@ -116,6 +133,24 @@ class Recogniser:
         if more:
             self._examined = base  # the window grows with what waits already; no use in decoding it before
             return None
+        return self._open(window, base, stretch, speech)
+
+    def _open(self, window: Samples, base: float, stretch: Stretch, speech: list[Span]) -> Heard | None:
+        """Speech that goes on, as far as one can tell: decode it if it is time to."""
+        policy = self._policy
+        voice_end = speech[-1][1]
+        quiet = stretch.end - voice_end
+        if policy.vad and policy.early_s and quiet >= policy.early_s and self._lag_s <= policy.in_time_s:
+            if self._early is not None and self._fits(self._early, base + voice_end):
+                return None
+            ended = replace(stretch, end=min(voice_end + LEAD_S, stretch.end))
+            samples, spoken = _cut_out(window, ended, speech)
+            pieces = self._read_in_context(samples, spoken)
+            self._early = Early(base + stretch.start, base + voice_end, tuple(pieces))
+            self._opened = self._examined
+            return Heard(self._audio.done, (), self._steady(tuple(pieces)), base + ended.end)
+        if policy.vad and policy.early_s and quiet >= policy.hesitate_s:
+            return None
         if stretch.end - stretch.start >= policy.shortest_s and self._examined >= self._opened + max(
             policy.open_step_s, PATIENCE * self._lag_s
         ):
@@ -124,23 +159,33 @@ class Recogniser:
             return heard
         return None
 
-    def _timed(self, samples: Samples, final: bool) -> list[Piece]:
+    def _fits(self, early: Early, voice_end: float) -> bool:
+        """Whether the early decode is of what begins where all is done, and heard all of its voice."""
+        return abs(early.start - self._audio.done) < ROUNDING_S and voice_end < early.voice_end + ROUNDING_S
+
+    def _timed(self, samples: Samples, final: bool, earlier: str = "") -> list[Piece]:
         """Decode, and take the audio that came meanwhile as the time it took: all the clock there is."""
         received = self._audio.received
-        pieces = list(self._decode(samples, final))
+        pieces = list(self._decode(samples, final, earlier))
         if not self._audio.finished:
             self._lag_s = min(self._audio.received - received, MOST_LAG_S)
         return pieces
 
     def _read(self, window: Samples, stretch: Stretch, speech: list[Span]) -> Heard:
-        """Decode the stretch; be done with what became final."""
-        samples = window[round(stretch.start * RATE) : round(stretch.end * RATE)]
+        """Decode the stretch, unless that was done early; be done with what became final."""
+        samples, spoken = _cut_out(window, stretch, speech)
         length = len(samples) / RATE
-        spoken = sum(max(0.0, min(end, stretch.end) - max(begin, stretch.start)) for begin, end in speech)
+        early, self._early = self._early, None
         if stretch.closed:
-            verdict = self._agreement.closed(self._read_in_context(samples, spoken), length)
+            base = self._audio.done - stretch.start
+            voice_end = max(base + end for begin, end in speech if begin < stretch.end)
+            if early is not None and self._fits(early, voice_end):
+                pieces: Sequence[Piece] = early.pieces
+            else:
+                pieces = self._read_in_context(samples, spoken)
+            verdict = self._agreement.closed(pieces, length)
         elif stretch.full:
-            verdict = self._agreement.full(self._decode(samples, True), length)
+            verdict = self._agreement.full(self._decode(samples, True, ""), length)
         elif length < self._policy.agree_from_s and self._policy.vad:
             verdict = Verdict((), tuple(self._timed(samples, False)), 0.0)
         else:
@@ -159,7 +204,7 @@ class Recogniser:
         if context:
             joint = np.concatenate([*(said.samples for said in context), samples])
             seam_s = (len(joint) - len(samples)) / RATE
-            joined = self._timed(joint, True)
+            joined = self._timed(joint, True, self._context.earlier(context))
             self._context.paced(self._lag_s / self._policy.in_time_s)
             pieces = behind(joined, seam_s, context, spoken_s)
             if pieces is not None:
@@ -183,3 +228,9 @@ class Recogniser:
         text = self._shown.take(whole.text)
         words = whole.words[: len(text.split())] if whole.words else None
         return (replace(whole, text=text, words=words),)
+
+
+def _cut_out(window: Samples, stretch: Stretch, speech: Sequence[Span]) -> tuple[Samples, float]:
+    """The stretch's samples, and the seconds of voice in it."""
+    samples = window[round(stretch.start * RATE) : round(stretch.end * RATE)]
+    return samples, sum(max(0.0, min(end, stretch.end) - max(begin, stretch.start)) for begin, end in speech)

@@ -10,6 +10,8 @@ LONGEST_S = 28.0
 """Whisper sees 30 s at once; a little less leaves room for its own padding."""
 PAUSE_S = 0.4
 """Silence after which what was said is an utterance, final when decoded."""
+BREATH_S = 0.15
+"""Silence within speech where it may be cut without harm to a word."""
 LEAD_S = 0.3
 """Kept before and after speech: the VAD hears a word a little late and drops its last breath."""
 MOST_SILENCE_S = 2.0

@@ -27,11 +27,11 @@ class Speech:
         self.decodes: list[tuple[float, bool]] = []
         self.recogniser = Recogniser(self.audio, policy or Policy(), self.listen, self.decode)
 
-    def listen(self, window: Samples) -> list[Span]:
+    def listen(self, window: Samples, _base: float = 0.0) -> list[Span]:
         edges = np.flatnonzero(np.diff(np.concatenate([[False], window > 0, [False]]).astype(int)))
         return [(a / RATE, b / RATE) for a, b in edges.reshape(-1, 2).tolist()]
 
-    def decode(self, samples: Samples, final: bool) -> list[Piece]:
+    def decode(self, samples: Samples, final: bool, _earlier: str) -> list[Piece]:
         self.decodes.append((len(samples) / RATE, final))
         found = []
         for start, end in self.listen(samples):
