@@ -10,7 +10,7 @@ from typing import Any
 from gpu_bootstrap.audio import Samples
 from gpu_bootstrap.commit import Piece
 from gpu_bootstrap.frames import RATE
-from gpu_bootstrap.reading import Reader
+from gpu_bootstrap.reading import SHORT_WINDOW_S, WINDOW_S, Reader
 from gpu_bootstrap.timings import Lately
 from gpu_bootstrap.turns import Turns
 from gpu_bootstrap.windows import PAUSE_S
@@ -57,20 +57,20 @@ class Decoder:
         return time.monotonic() - self._contended_at < SHARED_FOR_S
 
     def transcribe(
-        self, samples: Samples, wishes: Wishes, *, final: bool, live: bool = True, quick: bool = True
+        self, samples: Samples, wishes: Wishes, *, final: bool, live: bool = True, urgent: bool = True
     ) -> tuple[list[Piece], Any]:
         """The words of at most 30 s, and WhisperLive's `TranscriptionInfo` where the language was to be found.
 
         A decode that is not `final` will be repeated with more audio and takes the quick way: no beam. None tries
         again at other temperatures: that costs seconds and gains nothing on speech that a VAD has found. `live`
-        decodes go before those of a backlog; `quick` ones hear no more quiet than they need (reading.py).
+        decodes go before those of a backlog; `urgent` ones hear less quiet behind the words (reading.py).
         """
         try:
             if self._turns.running:
                 self._contended_at = time.monotonic()
             with self._turns.take(first=live):
                 began = time.monotonic()
-                heard, info = self._read(samples, wishes, beam_size=5 if final else 1, quick=quick)
+                heard, info = self._read(samples, wishes, final=final, urgent=urgent)
                 self.seconds.add(time.monotonic() - began)
         except Exception:
             self.failures += 1
@@ -79,8 +79,11 @@ class Decoder:
         length = len(samples) / RATE
         return [_piece(segment, length) for segment in heard if _is_speech(segment, wishes)], info
 
-    def _read(self, samples: Samples, wishes: Wishes, *, beam_size: int, quick: bool) -> tuple[list[Any], Any]:
+    def _read(self, samples: Samples, wishes: Wishes, *, final: bool, urgent: bool) -> tuple[list[Any], Any]:
+        beam_size = 5 if final else 1
         if wishes.language is not None and not wishes.word_timestamps:
+            urgent = urgent and self.model.model.device == "cpu"  # a GPU is quick with 30 s too
+            window_s = WINDOW_S if not urgent else SHORT_WINDOW_S if final else 0.0
             segments = self._reader.read(
                 samples,
                 language=wishes.language,
@@ -88,7 +91,7 @@ class Decoder:
                 initial_prompt=wishes.initial_prompt,
                 hotwords=wishes.hotwords,
                 beam_size=beam_size,
-                quick=quick and self.model.model.device == "cpu",
+                window_s=window_s,
             )
             return list(segments), None
         segments, info = self.model.transcribe(

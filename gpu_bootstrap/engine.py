@@ -143,12 +143,13 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
 
     def _decode(self, samples: Samples, final: bool, earlier: str) -> list[Piece]:
         length, live = len(samples) / RATE, self._live
-        # The first words have nothing before them to be read by, and a backlog has time.
-        quick = live and (not final or bool(self.transcript))
+        # The first words have nothing before them to be read by; a backlog has time, and the end but one decode.
+        soon = live and self._wishes.vad and not self.audio.finished
+        urgent = soon and (not final or bool(self.transcript))
         prompt = " ".join(filter(None, [self._wishes.initial_prompt, earlier.strip()]))
         wishes = dataclasses.replace(self._wishes, language=self.language, initial_prompt=prompt or None)
         began = time.monotonic()
-        pieces, info = self._decoder.transcribe(samples, wishes, final=final, live=live, quick=quick)
+        pieces, info = self._decoder.transcribe(samples, wishes, final=final, live=live, urgent=urgent)
         metrics.track_transcription_latency(time.monotonic() - began)
         if self.language is None and info is not None and (final or length >= LANGUAGE_S):
             self.set_language(info)

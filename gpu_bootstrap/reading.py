@@ -21,8 +21,10 @@ from gpu_bootstrap.audio import Samples
 from gpu_bootstrap.frames import RATE
 
 QUIET_S = 2.0
-"""Quiet that the encoder hears behind the samples: without any, Whisper does not know that speech has ended."""
+"""The least quiet that the encoder hears behind the samples: without, Whisper does not know that speech has ended."""
 WINDOW_S = 30.0
+SHORT_WINDOW_S = 20.0
+"""What words that are to stay are heard in when it is urgent: in less, Whisper drops a short first word at times."""
 MOST_FRAMES = 3000
 """Feature frames (10 ms each) that Whisper's encoder takes at most: those of the window."""
 TIMESTAMP_S = 0.02
@@ -61,15 +63,15 @@ class Reader:
         initial_prompt: str | None,
         hotwords: str | None,
         beam_size: int,
-        quick: bool,
+        window_s: float,
     ) -> list[Segment]:
-        """The segments of at most 30 s; `quick` as said above, else heard as 30 s. Raises what CTranslate2 raises."""
+        """The segments of at most 30 s, heard with quiet up to `window_s` behind. Raises what CTranslate2 raises."""
         model = self._model
         tokenizer, suppressed = self._tokenizer(language, task)
         length = len(samples) / RATE
         before = tokenizer.encode(" " + initial_prompt.strip()) if initial_prompt else []
         prompt = model.get_prompt(tokenizer, before, without_timestamps=False, hotwords=hotwords)
-        encoded = model.encode(frames(model.feature_extractor(samples), length, QUIET_S if quick else WINDOW_S))
+        encoded = model.encode(frames(model.feature_extractor(samples), length, window_s))
         result = model.model.generate(
             encoded,
             [prompt],
@@ -101,10 +103,10 @@ class Reader:
             return self._voices[key]
 
 
-def frames(features: NDArray[np.float32], length_s: float, quiet_s: float) -> NDArray[np.float32]:
+def frames(features: NDArray[np.float32], length_s: float, window_s: float) -> NDArray[np.float32]:
     """Features of `length_s` seconds, mel bands by frames, with quiet behind them; an even count, as it is halved."""
     content = features[:, : min(MOST_FRAMES, round(100 * length_s))]
-    count = min(MOST_FRAMES, round(100 * (length_s + quiet_s)) // 2 * 2)
+    count = min(MOST_FRAMES, round(100 * max(length_s + QUIET_S, window_s)) // 2 * 2)
     return np.pad(content, ((0, 0), (0, count - content.shape[1]))).astype(np.float32)
 
 
