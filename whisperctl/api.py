@@ -135,8 +135,9 @@ class Api:
             content = None
         if not isinstance(content, dict):
             if answer.status_code in (502, 503, 504):
-                raise NotReachable(f"{self._base}: the edge answers, the API behind it does not "
-                                   f"(HTTP {answer.status_code})")
+                raise NotReachable(
+                    f"{self._base}: the edge answers, the API behind it does not (HTTP {answer.status_code})"
+                )
             raise NotReachable(f"{self._base} is not this API: HTTP {answer.status_code} without JSON")
         if answer.status_code >= 400:
             raise ApiProblem(answer.status_code, content)

@@ -1,11 +1,11 @@
 """What can go wrong for a user of `whisperctl`: one sentence and one exit code each.
 
-    CtlError                 1  something failed that no other code names
-    ├── UsageError           2  the command was called wrongly, or a file cannot be used
-    ├── Refused              3  the stack answered, and said no
-    ├── LostAudio            4  some audio was never confirmed by the server
-    ├── NotReachable         5  nobody answered at the address
-    └── Interrupted        130  Ctrl-C
+CtlError                 1  something failed that no other code names
+├── UsageError           2  the command was called wrongly, or a file cannot be used
+├── Refused              3  the stack answered, and said no
+├── LostAudio            4  some audio was never confirmed by the server
+├── NotReachable         5  nobody answered at the address
+└── Interrupted        130  Ctrl-C
 """
 
 from __future__ import annotations

@@ -34,6 +34,4 @@ def word_error_rate(said: str, heard: str) -> float:
     """
     if not any(character.isalnum() for character in said):
         raise ValueError("the reference holds no word")
-    return float(
-        jiwer.wer(said, heard, reference_transform=_NORMALISE, hypothesis_transform=_NORMALISE)
-    )
+    return float(jiwer.wer(said, heard, reference_transform=_NORMALISE, hypothesis_transform=_NORMALISE))

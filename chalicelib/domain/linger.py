@@ -16,8 +16,9 @@ from chalicelib.domain.wishes import Wishes
 ENOUGH = 8
 """Gaps; with fewer of them the upper bound, which is the setting, holds."""
 REMEMBERED = 200
-WAIT_WORTH = 1.0
-"""GPU seconds that one second of somebody's waiting is worth."""
+WAIT_WORTH = 5.0
+"""GPU seconds that one second of somebody's waiting is worth: with it the learned linger makes hardly more people
+wait than ten fixed minutes do, for fewer GPU hours (docs/idle-minutes.md)."""
 
 
 def learned(

@@ -35,7 +35,21 @@ def nobody_is_left(world: World) -> None:
     world.advance(1500)
 
 
+def nobody_is_left_long_enough_to_learn(world: World) -> None:
+    """Nine short gaps teach a linger, which never grows beyond the setting."""
+    for _ in range(10):
+        sid = world.open()
+        world.advance(90)
+        assert sid is not None
+        world.close(sid)
+        world.advance(60)
+    assert world.control.learned(world.rules).idle_because
+    world.advance(1500)
+
+
 def spoken_for_hours(world: World) -> None:
+    """On a host whose own switch is broken."""
+    world.switchless = True
     speaking(world)
     world.stubborn = True
     world.advance(9000)
@@ -147,9 +161,23 @@ def booked(world: World) -> None:
         raise Violation("I3 booked, and not ready in time")
 
 
+def nobody_can_stop_it(world: World) -> None:
+    world.close(speaking(world))
+    world.down = True
+    world.advance(1500)
+
+
+def spoken_for_hours_and_nobody_can_stop_it(world: World) -> None:
+    speaking(world)
+    world.stubborn = True
+    world.down = True
+    world.advance(9000)
+
+
 SCENARIOS: dict[str, tuple[Callable[[World], None], dict[str, float]]] = {
     "stop_under_a_stream": (stop_under_a_stream, {}),
     "nobody_is_left": (nobody_is_left, {}),
+    "nobody_is_left_long_enough_to_learn": (nobody_is_left_long_enough_to_learn, {}),
     "spoken_for_hours": (spoken_for_hours, {}),
     "no_room_but_another_type": (no_room_but_another_type, {}),
     "into_the_night": (into_the_night, {"hour": 20.5}),
@@ -162,6 +190,8 @@ SCENARIOS: dict[str, tuple[Callable[[World], None], dict[str, float]]] = {
     "asked_while_it_is_held": (asked_while_it_is_held, {}),
     "called_and_nothing_else": (called_and_nothing_else, {}),
     "booked": (booked, {}),
+    "nobody_can_stop_it": (nobody_can_stop_it, {}),
+    "spoken_for_hours_and_nobody_can_stop_it": (spoken_for_hours_and_nobody_can_stop_it, {}),
 }
 
 

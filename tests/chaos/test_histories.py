@@ -101,6 +101,11 @@ class Histories(RuleBasedStateMachine):
         self.world.events_lost = True
         self.world.excuse()
 
+    @rule()
+    def every_lambda_fails(self) -> None:
+        self.world.down = True
+        self.world.excuse()
+
     @rule(writes=st.integers(0, 6))
     def a_container_is_killed(self, writes: int) -> None:
         self.world.kill_at(writes)

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Mutation:
-    """Each `before` stands once in chalicelib/`file`; with all of `after` in their places `invariant` breaks."""
+    """Each `before` stands once in `file`, below chalicelib; with all of `after` there `invariant` breaks."""
 
     invariant: str
     scenario: str
@@ -63,6 +63,27 @@ MUTATIONS = [
         "return (report",
     ),
     Mutation(
+        "I2",
+        "nobody_can_stop_it",
+        "../gpu_bootstrap/link.py",
+        "    if silent >= limits.silent_s:\n",
+        "    if False:\n",
+    ),
+    Mutation(
+        "I2",
+        "spoken_for_hours_and_nobody_can_stop_it",
+        "../gpu_bootstrap/link.py",
+        "    if now >= end or vitals.announced_at is not None:\n",
+        "    if False:\n",
+    ),
+    Mutation(
+        "I2",
+        "nobody_is_left_long_enough_to_learn",
+        "domain/linger.py",
+        "    return replace(rules, idle_s=idle, idle_because=words)",
+        "    return replace(rules, idle_s=idle * 60, idle_because=words)",
+    ),
+    Mutation(
         "I3",
         "no_room_but_another_type",
         "services/reconcile.py",
@@ -92,7 +113,7 @@ MUTATIONS = [
         'self.store.write(Put(LOCK, {"until": 0.0}))',
         (
             (
-                "            seen = self._observe()\n            if not seen.nothing_to_do:\n",
+                "            seen = self._observe(cause)\n            if not seen.nothing_to_do:\n",
                 "            if True:\n",
             ),
             (
@@ -108,9 +129,9 @@ MUTATIONS = [
     Mutation(
         "I6",
         "an_edge_that_stops",
-        "services/reconcile.py",
-        "        tuple(view for view in views if view.machine.role is Role.GPU),\n",
-        "        tuple(views),\n",
+        "domain/machines.py",
+        "for view in seen if view.machine.role is Role.GPU",
+        "for view in seen",
     ),
     Mutation(
         "I7",
@@ -166,6 +187,9 @@ def test_the_code_as_it_is_upholds_them(name: str) -> None:
 def test_without_the_line_the_invariant_fails(mutation: Mutation, tmp_path: Path) -> None:
     leave = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "chalicelib", tmp_path / "chalicelib", ignore=leave)
+    (tmp_path / "gpu_bootstrap").mkdir()
+    for name in ("__init__.py", "link.py"):
+        shutil.copy(ROOT / "gpu_bootstrap" / name, tmp_path / "gpu_bootstrap" / name)
     shutil.copytree(ROOT / "tests" / "chaos", tmp_path / "tests" / "chaos", ignore=leave)
     for name in ("__init__.py", "fakes.py"):
         shutil.copy(ROOT / "tests" / name, tmp_path / "tests" / name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +26,7 @@ from chalicelib.services.events import Cause
 from chalicelib.services.tokens import Principal
 from chalicelib.services.tokens import Role as TokenRole
 from chalicelib.settings import Settings
+from gpu_bootstrap.link import FLUSH_S, NOTICE_S, Act, Limits, Vitals, deadman, stay_s
 from tests.fakes import FakeClock, FakeCommands, FakeMachines, MemoryStore
 
 STEP_S, REPORT_S, BEAT_S, TICK_S = 5.0, 15.0, 30.0, 60.0
@@ -33,6 +34,7 @@ BOOT_S, LOAD_S, STOP_S = 25.0, 10.0, 15.0
 IDLE_S, GRACE_S, HARD_MAX_S = 600.0, 300.0, 7200.0
 EXCUSE_S = 150.0
 """After a fault: a lease that nobody releases (30 s), and two ticks."""
+DEADMAN = Limits(silent_s=900.0, hard_max_s=HARD_MAX_S)
 EDGE = "i-edge"
 EVE = Principal("p-eve", TokenRole.OPERATOR, "eve")
 ANNA = Principal("p-anna", TokenRole.SPEAKER, "anna")
@@ -58,6 +60,7 @@ class Host:
     closing_at: float | None = None
     reported_at: float = float("-inf")
     told: tuple[str, frozenset[str]] = ("", frozenset())
+    vitals: Vitals = field(default_factory=lambda: Vitals("", 0.0))
 
     def status(self, now: float) -> str:
         if self.closing_at is not None:
@@ -175,7 +178,9 @@ class World:
         self.serving: list[frozenset[str]] = []
         self.stuck: set[str] = set()
         self.stubborn = False
-        self.ticks_lost = self.events_lost = False
+        self.ticks_lost = self.events_lost = self.down = False
+        """`down`: every Lambda fails."""
+        self.switchless = False
         self.excused_until = self.clock()
         self.quiet_since = self.dark_since = self.clock()
         self.slack_s = 0.0
@@ -204,6 +209,8 @@ class World:
 
     def open(self) -> str | None:
         """A client that wants to speak; the session's id, None when it was refused."""
+        if self.down:
+            return None
         asleep = all(self.state(one) is MachineState.STOPPED for one in self.gpus)
         before = self.control
         try:
@@ -223,20 +230,27 @@ class World:
         return str(answer["id"])
 
     def close(self, sid: str) -> None:
-        with self.surviving():
-            sessions.close(self.context, ANNA, sid, CAUSE)
+        if not self.down:
+            with self.surviving():
+                sessions.close(self.context, ANNA, sid, CAUSE)
         self._leave(sid)
 
     def start(self, minutes: float) -> None:
+        if self.down:
+            return
         with self.surviving():
             power.start(self.context, EVE, minutes, "", CAUSE)
 
     def stop(self, *, force: bool = False, closed_s: float | None = None) -> None:
+        if self.down:
+            return
         until = None if closed_s is None else self.clock() + closed_s
         with self.surviving():
             power.stop(self.context, EVE, force=force, closed_until=until, reason="", cause=CAUSE)
 
     def book(self, ahead_s: float, length_s: float, weekly: bool = False) -> None:
+        if self.down:
+            return
         start = self.clock() + ahead_s
         with self.surviving():
             bookings.book(self.context, EVE, bookings.WantedBooking(start + length_s, start, weekly), CAUSE)
@@ -279,7 +293,7 @@ class World:
         """No fault any more, from now on."""
         self.ec2.no_room, self.ec2.refuse_start, self.ec2.refuse_describe = set(), None, None
         self.stuck.clear()
-        self.stubborn = self.ticks_lost = self.events_lost = False
+        self.stubborn = self.ticks_lost = self.events_lost = self.down = False
         self.ec2.late, self.ec2.meanwhile, self.store.kill_in = {}, None, None
         for host in self.hosts.values():
             host.silent = False
@@ -334,6 +348,8 @@ class World:
 
     def run(self, call: Callable[[], Any]) -> Any:
         """A call whose container may be killed on the way."""
+        if self.down:
+            return None
         try:
             return call()
         except Killed:
@@ -376,7 +392,8 @@ class World:
             del self.due[name]
             if self.state(name) is MachineState.PENDING:
                 self.boots += 1
-                self.hosts[name] = Host(f"boot-{self.boots}", now + LOAD_S)
+                boot = f"boot-{self.boots}"
+                self.hosts[name] = Host(boot, now + LOAD_S, vitals=Vitals(boot, now))
                 self.ec2.become(name, MachineState.RUNNING)
             elif self.state(name) is MachineState.STOPPING:
                 self.ec2.become(name, MachineState.STOPPED)
@@ -388,10 +405,25 @@ class World:
             if host.closing_at is not None and now >= host.closing_at and not self.stubborn:
                 host.streams.clear()
             said = (host.status(now), frozenset(host.streams))
-            if host.silent or (now - host.reported_at < REPORT_S and said == host.told):
-                continue
-            host.reported_at, host.told = now, said
-            self.report(name)
+            if not host.silent and (now - host.reported_at >= REPORT_S or said != host.told):
+                host.reported_at, host.told = now, said
+                self.report(name)
+            self._switch(name, host)
+
+    def _switch(self, name: str, host: Host) -> None:
+        """The host's own dead man's switch, by the real decision."""
+        if self.switchless:
+            return
+        now, before = self.clock(), host.vitals
+        active = bool(host.streams)
+        streamed = now if active or before.streaming else before.streamed_at
+        host.vitals = replace(before, streaming=active, streamed_at=streamed)
+        match deadman(host.vitals, DEADMAN, now).action:
+            case Act.ANNOUNCE:
+                host.vitals = replace(host.vitals, announced_at=now)
+                host.closing_at = now + NOTICE_S
+            case Act.POWER_OFF | Act.INSIST:
+                self.dies(name)
 
     def report(self, name: str) -> None:
         """A GPU host's report, and what it does with the answer."""
@@ -401,7 +433,12 @@ class World:
         answer = self.run(lambda: host_link.report(self.context, name, body))
         if answer is None:
             return
+        stay = stay_s(answer)
+        until = None if stay is None else now + stay
+        host.vitals = replace(host.vitals, answered_at=now, stay_until=until)
         drain = answer["drain"]
+        if host.vitals.announced_at is not None:
+            return  # what the switch announced stands
         host.closing_at = None if drain is None else datetime.fromisoformat(drain["closing_at"]).timestamp()
         host.streams -= set(answer["revoked"])
 
@@ -427,7 +464,7 @@ class World:
     def _clients(self) -> None:
         for sid, alive in list(self.clients.items()):
             speaks = any(sid in host.streams for host in self.hosts.values())
-            if not alive or self.clock() < self.beats.get(sid, 0.0) + (BEAT_S if speaks else 2 * STEP_S):
+            if not alive or self.down or self.clock() < self.beats.get(sid, 0.0) + (BEAT_S if speaks else 2 * STEP_S):
                 continue
             self.beats[sid] = self.clock()
             try:
@@ -464,7 +501,8 @@ class World:
         now, control = self.clock(), self.control
         if now < self.excused_until or self.ticks_lost or self.ec2.refuse_describe is not None or self.stuck:
             self.quiet_since = self.dark_since = now
-        if self.ec2.refuse_describe is not None:
+        if self.ec2.refuse_describe is not None or self.ticks_lost or self.down:
+            self.quiet_since = self.dark_since = now
             self.slack_s += STEP_S  # nobody sees when a machine stops by itself
         awake = [name for name in self.gpus if self.state(name).awake]
         streaming = frozenset(sid for host in self.hosts.values() for sid in host.streams)
@@ -482,11 +520,18 @@ class World:
             late = now - max(since + HARD_MAX_S, self.excused_until)
             if late > 2 * TICK_S and not self.hindered():
                 raise Violation(f"I2 {name} runs past its hard maximum")
+            # Whatever is in the way: the host's own switch.
+            if now - since > BOOT_S + HARD_MAX_S + NOTICE_S + FLUSH_S + 2 * STEP_S:
+                raise Violation(f"I2 {name} runs past its hard maximum, and nothing excuses that")
+        for name, host in self.hosts.items():
+            heard = (host.vitals.booted_at, host.vitals.answered_at or 0.0, host.vitals.streamed_at or 0.0)
+            if not host.streams and now - max(heard) > DEADMAN.silent_s + 2 * STEP_S:
+                raise Violation(f"I2 {name} runs, nobody speaks, and nobody could stop it")
         if awake and now - self.dark_since > GRACE_S + 30 + 2 * TICK_S + BOOT_S + STEP_S:
             raise Violation(f"I4 {awake} run in the night")
 
     def hindered(self) -> bool:
-        return self.ticks_lost or self.ec2.refuse_describe is not None or bool(self.stuck)
+        return self.ticks_lost or self.down or self.ec2.refuse_describe is not None or bool(self.stuck)
 
     def finish(self) -> None:
         """I8, then I3: whatever happened, when the faults are over a wish is served."""

@@ -55,9 +55,9 @@ def test_what_is_learned_stays_between_the_bounds_and_says_why() -> None:
     assert lingering(fixed, [120.0] * 50, WAKES) == fixed
     assert lingering(Rules(idle_s=30, idle_least_s=60), [120.0] * 50, WAKES).idle_s == 30
     # A longer waking makes lingering worth more.
-    slow = (Wake(0, 300, 60),) * 5
-    assert lingering(RULES, [300.0] * 50, slow).idle_s == 300
-    assert lingering(RULES, [300.0] * 50, WAKES).idle_s == 60
+    slow = (Wake(0, 120, 30),) * 5
+    assert lingering(RULES, [599.0] * 50, slow).idle_s == 599
+    assert lingering(RULES, [599.0] * 50, WAKES).idle_s == 60
 
 
 def test_the_engine_learns_tells_and_stops_by_it() -> None:

@@ -73,7 +73,7 @@ def test_the_other_regimes_by_arithmetic() -> None:
 def test_the_linger_that_is_learned() -> None:
     assert learned([10.0] * (ENOUGH - 1), 80, 60, 600) == 600
     assert learned([30.0] * 50, 80, 60, 600) == 60  # all gaps are shorter than the least
-    assert learned([300.0] * 50, 80, 60, 600) == 60  # a gap costs more than a boot and a wait
+    assert learned([599.0] * 50, 80, 60, 600) == 60  # a gap costs more than a boot and a wait
     assert learned([120.0] * 50, 80, 60, 600) == 120  # and here less
     assert learned([5000.0] * 50, 80, 60, 600) == 60
 

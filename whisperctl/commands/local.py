@@ -15,31 +15,86 @@ DEFAULT = LocalOptions()
     epilog="Example: whisperctl local --port 8443\n\n"
     "Exit codes: 0 ended or check passed, 1 could not start or check failed, 2 usage, 130 Ctrl-C."
 )
-@click.option("--port", type=click.IntRange(1, 65535), default=DEFAULT.port, show_default=True,
-              help="HTTPS port of the edge on localhost.")
-@click.option("--state-dir", type=click.Path(file_okay=False, path_type=Path), default=DEFAULT.state_dir,
-              show_default=True, help="Where the stack keeps its files.")
-@click.option("--boot-seconds", type=click.FloatRange(0), default=DEFAULT.boot_seconds, show_default=True,
-              help="How long a machine takes from start to running.")
-@click.option("--stop-seconds", type=click.FloatRange(0), default=DEFAULT.stop_seconds, show_default=True,
-              help="How long a machine takes to stop.")
-@click.option("--agent-seconds", type=click.FloatRange(0), default=DEFAULT.agent_seconds, show_default=True,
-              help="How long after that its SSM agent takes to report.")
-@click.option("--idle-minutes", type=click.FloatRange(0, min_open=True), default=DEFAULT.idle_minutes,
-              show_default=True, help="How long the GPU lingers after the last session.")
-@click.option("--deadman-minutes", type=click.FloatRange(0, min_open=True), default=DEFAULT.deadman_minutes,
-              show_default=True, help="A GPU host that no answer reaches for so long powers itself off.")
-@click.option("--night", default=DEFAULT.night, metavar="HOURS",
-              help="Closed hours, for example '22:00-06:00 Europe/Berlin'.")
-@click.option("--gpus", type=click.IntRange(1, 8), default=DEFAULT.gpus, show_default=True,
-              help="GPU machines, each in the next zone; one serves, the others stand by.")
-@click.option("--gpu-types", default=DEFAULT.gpu_types, metavar="TYPES",
-              help="What a GPU may be started as when AWS has no room, best first, e.g. 'g4dn.xlarge g5.xlarge'.")
-@click.option("--max-streams", type=click.IntRange(1, 64), default=DEFAULT.max_streams, show_default=True,
-              help="Streams the GPU takes at once.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=DEFAULT.port,
+    show_default=True,
+    help="HTTPS port of the edge on localhost.",
+)
+@click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DEFAULT.state_dir,
+    show_default=True,
+    help="Where the stack keeps its files.",
+)
+@click.option(
+    "--boot-seconds",
+    type=click.FloatRange(0),
+    default=DEFAULT.boot_seconds,
+    show_default=True,
+    help="How long a machine takes from start to running.",
+)
+@click.option(
+    "--stop-seconds",
+    type=click.FloatRange(0),
+    default=DEFAULT.stop_seconds,
+    show_default=True,
+    help="How long a machine takes to stop.",
+)
+@click.option(
+    "--agent-seconds",
+    type=click.FloatRange(0),
+    default=DEFAULT.agent_seconds,
+    show_default=True,
+    help="How long after that its SSM agent takes to report.",
+)
+@click.option(
+    "--idle-minutes",
+    type=click.FloatRange(0, min_open=True),
+    default=DEFAULT.idle_minutes,
+    show_default=True,
+    help="How long the GPU lingers after the last session.",
+)
+@click.option(
+    "--deadman-minutes",
+    type=click.FloatRange(0, min_open=True),
+    default=DEFAULT.deadman_minutes,
+    show_default=True,
+    help="A GPU host that no answer reaches for so long powers itself off.",
+)
+@click.option(
+    "--night", default=DEFAULT.night, metavar="HOURS", help="Closed hours, for example '22:00-06:00 Europe/Berlin'."
+)
+@click.option(
+    "--gpus",
+    type=click.IntRange(1, 8),
+    default=DEFAULT.gpus,
+    show_default=True,
+    help="GPU machines, each in the next zone; one serves, the others stand by.",
+)
+@click.option(
+    "--gpu-types",
+    default=DEFAULT.gpu_types,
+    metavar="TYPES",
+    help="What a GPU may be started as when AWS has no room, best first, e.g. 'g4dn.xlarge g5.xlarge'.",
+)
+@click.option(
+    "--max-streams",
+    type=click.IntRange(1, 64),
+    default=DEFAULT.max_streams,
+    show_default=True,
+    help="Streams the GPU takes at once.",
+)
 @click.option("--no-ticket", is_flag=True, help="Serve stock WhisperLive clients, which carry no ticket.")
-@click.option("--hosts", type=click.Choice(["processes", "systemd"]), default=DEFAULT.hosts, show_default=True,
-              help="Hosts that serve at once, or blank ones with systemd (root only).")
+@click.option(
+    "--hosts",
+    type=click.Choice(["processes", "systemd"]),
+    default=DEFAULT.hosts,
+    show_default=True,
+    help="Hosts that serve at once, or blank ones with systemd (root only).",
+)
 @click.option("--stack-name", default=DEFAULT.stack_name, show_default=True, help="Name of the stack.")
 @click.option("--check", is_flag=True, help="Wake, stream the built-in speech, stop, print JSON and leave.")
 @click.option("--json", "json_output", is_flag=True, help="Print stack.json in place of the READY line.")

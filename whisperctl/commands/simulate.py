@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from whisperctl.errors import UsageError
 from whisperctl.output import errors_as_json, print_json
+
+if TYPE_CHECKING:
+    from chalicelib.domain.night import Night
 
 KINDS = ("office", "evenings", "events", "scattered", "bursts")
 REGIMES = ("ours", "always_on", "nightly_only", "by_hand", "optimum")
@@ -22,8 +25,12 @@ REGIMES = ("ours", "always_on", "nightly_only", "by_hand", "optimum")
 @click.option("--days", type=click.IntRange(1, 366), default=28, show_default=True, help="Length of a made trace.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed makes the same trace.")
 @click.option("--idle-minutes", type=click.FloatRange(1, 240), default=10.0, show_default=True)
-@click.option("--learn", is_flag=True, help="Let the linger follow the gaps, up to --idle-minutes.")
+@click.option("--learn/--fixed", default=True, show_default=True, help="Let the linger follow the gaps, as the stack "
+              "does; or hold --idle-minutes.")
+@click.option("--night", metavar="HOURS", help="Closed hours, for example '22:00-06:00 Europe/Berlin'.")
 @click.option("--compare", is_flag=True, help="A table of idle minutes, and the recommended ones.")
+@click.option("--plot", type=click.Path(dir_okay=False, writable=True, path_type=Path), metavar="FILE.png",
+              help="Draw it; with --compare the trade of each setting too. Needs matplotlib.")
 @click.option("--machines", type=click.IntRange(1, 10), default=2, show_default=True, help="GPU and standbys.")
 @click.option("--boot-seconds", type=click.FloatRange(1, 3600), default=60.0, show_default=True)
 @click.option("--service-seconds", type=click.FloatRange(0, 3600), default=20.0, show_default=True)
@@ -39,7 +46,9 @@ def simulate(
     seed: int,
     idle_minutes: float,
     learn: bool,
+    night: str | None,
     compare: bool,
+    plot: Path | None,
     machines: int,
     boot_seconds: float,
     service_seconds: float,
@@ -64,26 +73,45 @@ def simulate(
     sessions = read_csv(trace) if trace is not None else made(str(generate), days, seed)
     if not sessions:
         raise UsageError("the trace has no session in it; take more --days")
-    rules = Rules(idle_s=idle_minutes * 60)
+    rules = Rules(idle_s=idle_minutes * 60, night=_night(night))
     plant = Plant(machines, boot_seconds, service_seconds, stop_seconds)
     report = compared(sessions, rules, plant, dollars, learn=learn)
     if compare:
         report |= settings_table(sessions, rules, plant, dollars)
+    if plot is not None:
+        from whisperctl.simulate.compare import admitted
+        from whisperctl.simulate.plot import plot as draw
+        from whisperctl.simulate.run import simulate as run
+
+        served = admitted(sessions, rules)
+        draw(plot, served, run(served, rules, plant, learn=learn), report)
     if as_json:
         print_json(report)
     else:
         _show(report)
 
 
+def _night(hours: str | None) -> Night | None:
+    from chalicelib.domain.night import Night
+
+    try:
+        return Night.parse(hours) if hours else None
+    except ValueError as error:
+        raise UsageError(f"--night: {error}") from error
+
+
 def _show(report: dict[str, Any]) -> None:
-    idle = f"{report['idle_minutes']:g} idle minutes at most"
-    click.echo(f"{report['sessions']} sessions in {report['days']} days, {idle}")
+    idle = f"{report['idle_minutes']:g} idle minutes{' at most, learned' if report['learned'] else ''}"
+    refused = f", {report['refused']} of them refused for the night" if report["refused"] else ""
+    click.echo(f"{report['sessions']} sessions in {report['days']} days{refused}; {idle}")
     click.echo(f"{'':<14}{'GPU hours':>10}{'cost':>10}{'wait p50':>10}{'p90':>8}{'max':>9}{'cut':>5}")
     for name in REGIMES:
         _line(name.replace("_", " "), report[name])
     click.echo(f"{report['ratio_to_optimum']:.2f} times the optimum's GPU hours")
     for row in report.get("table", ()):
         _line(f"idle {row['idle_minutes']:g} min", row)
+    if "learned" in report and "table" in report:
+        _line("learned", report["learned_row"])
     if "recommended_idle_minutes" in report:
         click.echo(f"recommended: {report['recommended_idle_minutes']:g} idle minutes")
 

@@ -27,9 +27,7 @@ class Pace(click.ParamType[Any]):
 
     name = "pace"
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float | None:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
         if value == "max":
             return None
         try:
@@ -114,9 +112,7 @@ class _Left(Interrupted):
     reported = True
 
 
-async def _run(
-    make_source: Callable[[], Source], make_stream: Callable[[Source], Stream]
-) -> tuple[Report, int]:
+async def _run(make_source: Callable[[], Source], make_stream: Callable[[Source], Stream]) -> tuple[Report, int]:
     """Run the stream; the first Ctrl-C ends the capture, the second one the command. Says how many there were."""
     running = make_stream(make_source())
     loop = asyncio.get_running_loop()

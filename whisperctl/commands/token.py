@@ -54,9 +54,7 @@ def token() -> None:
 @click.option("--label", default="", help="A name for the list and the audit trail.")
 @store_options
 @errors_as_json
-def add(
-    role: str, minutes: float | None, label: str, table: str | None, state_dir: Path, as_json: bool
-) -> None:
+def add(role: str, minutes: float | None, label: str, table: str | None, state_dir: Path, as_json: bool) -> None:
     """Make a token and print it; it is not stored and cannot be shown again."""
     from chalicelib.services.tokens import issue
 

@@ -8,8 +8,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from chalicelib.domain.linger import WAIT_WORTH
 from chalicelib.domain.rules import Rules
 from chalicelib.domain.times import to_text
+from whisperctl.errors import UsageError
 from whisperctl.simulate.run import Outcome, Plant, simulate
 from whisperctl.simulate.traces import DAY_S, Wanted
 
@@ -17,12 +19,17 @@ NIGHT_ENDS_S, NIGHT_BEGINS_S = 6 * 3600.0, 22 * 3600.0
 FORGOTTEN_S = 3600.0
 """Who switches by hand switches off an hour after the last session of the day."""
 IDLE_MINUTES = (1.0, 2.0, 3.0, 5.0, 10.0, 15.0, 20.0, 30.0)
-WAIT_WORTH = 5.0
-"""For the recommendation: GPU seconds that a second of waiting is worth."""
 
 
 def compared(trace: Sequence[Wanted], rules: Rules, plant: Plant, price: float, *, learn: bool) -> dict[str, Any]:
-    """The report of the design: ours against always on, nightly only, by hand and the clairvoyant optimum."""
+    """The report of the design: ours against always on, nightly only, by hand and the clairvoyant optimum.
+
+    Who comes in the rules' night is refused, and no part of any regime.
+    """
+    everybody = len(trace)
+    trace = admitted(trace, rules)
+    if not trace:
+        raise UsageError("every session of the trace begins in the night")
     ours = simulate(trace, rules, plant, learn=learn)
     best = optimum(trace, plant)
     begin, days = calendar(trace)
@@ -33,7 +40,8 @@ def compared(trace: Sequence[Wanted], rules: Rules, plant: Plant, price: float, 
         "by_hand": by_hand(trace, plant),
         "optimum": best,
     }
-    report: dict[str, Any] = {"days": days, "sessions": len(trace), "idle_minutes": rules.idle_s / 60}
+    report: dict[str, Any] = {"days": days, "sessions": everybody, "refused": everybody - len(trace)}
+    report |= {"idle_minutes": rules.idle_s / 60, "learned": learn}
     report |= {name: described(one, price, intervals=name == "ours") for name, one in regimes.items()}
     report["ratio_to_optimum"] = round(ours.gpu_s / best.gpu_s, 3)
     return report
@@ -42,11 +50,25 @@ def compared(trace: Sequence[Wanted], rules: Rules, plant: Plant, price: float, 
 def settings_table(trace: Sequence[Wanted], rules: Rules, plant: Plant, price: float) -> dict[str, Any]:
     """What each setting of the idle minutes trades, and the one that costs least with waiting weighed in."""
     rows: list[dict[str, Any]] = []
-    for minutes in IDLE_MINUTES:
-        one = simulate(trace, replace(rules, idle_s=minutes * 60), plant)
+    trace = admitted(trace, rules)
+    best = optimum(trace, plant).gpu_s
+
+    def row(one: Outcome, **setting: Any) -> dict[str, Any]:
+        waited = sum(wait > 1 for wait in one.waits) / len(one.waits)
+        ratio = {"waited_share": round(waited, 3), "ratio_to_optimum": round(one.gpu_s / best, 3)}
         score = one.gpu_s + WAIT_WORTH * sum(one.waits)
-        rows.append({"idle_minutes": minutes, **described(one, price, intervals=False), "score": round(score)})
-    return {"table": rows, "recommended_idle_minutes": min(rows, key=lambda row: row["score"])["idle_minutes"]}
+        return {**setting, **described(one, price, intervals=False), **ratio, "score": round(score)}
+
+    for minutes in IDLE_MINUTES:
+        rows.append(row(simulate(trace, replace(rules, idle_s=minutes * 60), plant), idle_minutes=minutes))
+    learned = row(simulate(trace, rules, plant, learn=True), idle_minutes=rules.idle_s / 60)
+    best_row = min(rows, key=lambda one: one["score"])
+    return {"table": rows, "learned_row": learned, "recommended_idle_minutes": best_row["idle_minutes"]}
+
+
+def admitted(trace: Sequence[Wanted], rules: Rules) -> list[Wanted]:
+    """The sessions that do not begin in the night."""
+    return [one for one in trace if rules.night is None or rules.night.at(one.start) is None]
 
 
 def described(one: Outcome, price: float, *, intervals: bool) -> dict[str, Any]:

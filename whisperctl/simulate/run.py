@@ -6,15 +6,19 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from chalicelib.domain.ledger import BILLING_MINIMUM_S
+from chalicelib.domain.closings import closings
+from chalicelib.domain.ledger import BILLING_MINIMUM_S, Wake
 from chalicelib.domain.lifecycle import Action, Decision, decide
-from chalicelib.domain.linger import learned
-from chalicelib.domain.machines import Machine, MachineState, Memory, Observation, Report, Role, Stream, View
+from chalicelib.domain.linger import lingering
+from chalicelib.domain.machines import Drain, Machine, MachineState, Memory, Observation, Report, Role, Stream, View
 from chalicelib.domain.rules import Rules
 from chalicelib.domain.wishes import Session, Wishes
 from whisperctl.simulate.traces import Wanted
 
 TICK_S = 60.0
+REPORT_S = 5.0
+"""A host's reports come this often, and what is due is done at the next one."""
+LEAST_IDLE_S = 60.0
 FOREVER_S = 7 * 86400.0
 
 
@@ -39,6 +43,7 @@ class Outcome:
     intervals: tuple[tuple[float, float], ...]
     waits: tuple[float, ...]
     cut: int = 0
+    """Sessions that ended before their speech did: by the night, or by a stop."""
 
     @property
     def gpu_s(self) -> float:
@@ -54,6 +59,7 @@ class _Gpu:
     ready_at: float | None = None
     streamed_at: float | None = None
     changed_at: float = 0.0
+    drain: Drain | None = None
     streams: set[int] = field(default_factory=set)
 
 
@@ -78,6 +84,8 @@ class _Run:
         self.intervals: list[tuple[float, float]] = []
         self.cut = 0
         self.now = 0.0
+        self.due: float | None = None
+        """When a report does what is due next."""
 
     def outcome(self) -> Outcome:
         waiting = [(one.start, number) for number, one in enumerate(self.trace)]
@@ -90,10 +98,13 @@ class _Run:
             moments += [self.ends[0][0]] if self.ends else []
             moments += [waiting[0][0]] if waiting else []
             moments += [tick + TICK_S] if awake else []
+            moments += [self.due] if self.due is not None else []
+            moments += [gpu.drain.closing_at for gpu in self.gpus if gpu.drain is not None and gpu.streams]
             self.now = max(self.now, min(moments))
             if self.now >= tick + TICK_S:
                 tick = self.now
             self._machines()
+            self._drains()
             while self.ends and self.ends[0][0] <= self.now:
                 self._end(heapq.heappop(self.ends)[1])
             while waiting and waiting[0][0] <= self.now:
@@ -115,8 +126,22 @@ class _Run:
                 gpu.streams.discard(number)
                 gpu.streamed_at = self.now
 
+    def _drains(self) -> None:
+        """Streams that a drain closes: the night cuts them."""
+        for gpu in self.gpus:
+            if gpu.drain is not None and self.now >= gpu.drain.closing_at:
+                for number in sorted(gpu.streams):
+                    self._cut(number)
+
+    def _cut(self, number: int) -> None:
+        self.cut += 1
+        self.ends = [one for one in self.ends if one[1] != number]
+        heapq.heapify(self.ends)
+        self._end(number)
+
     def _serve(self) -> None:
-        ready = next((gpu for gpu in self.gpus if gpu.ready_at is not None and gpu.ready_at <= self.now), None)
+        awake = [gpu for gpu in self.gpus if gpu.ready_at is not None and gpu.ready_at <= self.now]
+        ready = next((gpu for gpu in awake if gpu.drain is None), None)
         if ready is None:
             return
         for number in self.open:
@@ -140,21 +165,33 @@ class _Run:
         wishes = Wishes((*sessions, *([self.last] if self.last else [])))
         rules = self.rules
         if self.learn:
-            rules = replace(rules, idle_s=learned(self.gaps, self.plant.waking_s, TICK_S, rules.idle_s))
+            wake = Wake(self.now, self.plant.boot_s, self.plant.service_s)
+            rules = lingering(replace(rules, idle_least_s=LEAST_IDLE_S), self.gaps, (wake,))
         seen = Observation(tuple(self._view(gpu) for gpu in self.gpus))
-        for gpu, decision in zip(self.gpus, decide(seen, wishes, rules, self.now), strict=True):
+        for over in closings(seen, wishes, rules, self.now):
+            if int(over.session_id) in self.open:  # those who still wait when the night ends them
+                self.waits.setdefault(int(over.session_id), self.now - self.trace[int(over.session_id)].start)
+                self._cut(int(over.session_id))
+        decisions = decide(seen, wishes, rules, self.now)
+        for gpu, decision in zip(self.gpus, decisions, strict=True):
             self._act(gpu, decision)
+        later = [one.next.at for one in decisions if one.next is not None and one.next.at is not None]
+        self.due = min((at + REPORT_S for at in later if at + REPORT_S > self.now), default=None)
 
     def _act(self, gpu: _Gpu, decision: Decision) -> None:
         if decision.action is Action.START:
             gpu.state, gpu.since, gpu.due = MachineState.PENDING, self.now, self.now + self.plant.boot_s
-            gpu.changed_at = self.now
+            gpu.changed_at, gpu.drain = self.now, None
+        elif decision.action is Action.DRAIN:
+            gpu.drain = decision.drain
+        elif decision.action is Action.CANCEL_DRAIN:
+            gpu.drain = None
         elif decision.action is Action.STOP and gpu.since is not None:
             self.intervals.append((gpu.since, self.now))
             self.cut += len(gpu.streams)
             gpu.state, gpu.since, gpu.due = MachineState.STOPPING, None, self.now + self.plant.stop_s
             gpu.ready_at = gpu.streamed_at = None
-            gpu.changed_at = self.now
+            gpu.changed_at, gpu.drain = self.now, None
             for number in gpu.streams:  # they come back and speak for as long again
                 self.ends = [one for one in self.ends if one[1] != number]
                 del self.waits[number]
@@ -163,7 +200,7 @@ class _Run:
 
     def _view(self, gpu: _Gpu) -> View:
         machine = Machine(gpu.name, Role.GPU, gpu.state, "", f"zone-{gpu.name}")
-        memory = Memory(gpu.name, Role.GPU, gpu.state, gpu.changed_at, awake_since=gpu.since)
+        memory = Memory(gpu.name, Role.GPU, gpu.state, gpu.changed_at, awake_since=gpu.since, drain=gpu.drain)
         report = None
         if gpu.state is MachineState.RUNNING and gpu.since is not None:
             ready = gpu.ready_at is not None and gpu.ready_at <= self.now
