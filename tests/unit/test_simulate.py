@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from chalicelib.domain.linger import ENOUGH, learned
+from chalicelib.domain.night import Night
 from chalicelib.domain.rules import Rules
 from whisperctl.cli import cli
+from whisperctl.errors import UsageError
 from whisperctl.simulate.compare import by_hand, calendar, compared, nightly_only, optimum, settings_table
 from whisperctl.simulate.run import Plant, simulate
 from whisperctl.simulate.traces import BEGIN, DAY_S, GENERATORS, Wanted, generate, read_csv
@@ -47,6 +50,52 @@ def test_the_promise_on_every_trace(kind: str) -> None:
     assert report["optimum"]["gpu_hours"] <= report["ours"]["gpu_hours"] < report["nightly_only"]["gpu_hours"]
     fixed = simulate(trace, Rules(), PLANT)
     assert report["ours"]["gpu_hours"] <= fixed.gpu_s / 3600 * 1.001  # what is learned never costs more
+
+
+def test_one_machine_can_only_promise_a_stop_more() -> None:
+    """EC2 starts no machine that still stops: physically, who comes then waits for the rest of it as well."""
+    waits = simulate(generate("bursts", 28, 1), Rules(), Plant(machines=1), learn=True).waits
+    bound = PLANT.stop_s + PLANT.waking_s
+    assert PLANT.waking_s * 1.1 < max(waits) <= bound + 1
+
+
+def test_the_night_refuses_gives_notice_and_cuts() -> None:
+    night = Night.parse("22:00-06:00 UTC")
+    rules = Rules(idle_s=300, night=night)
+    ten = BEGIN + 22 * 3600
+    late = [Wanted(ten - 1800, 7200)]
+    one = simulate(late, rules, PLANT)
+    ((_, over),) = one.intervals
+    assert one.cut == 1
+    assert ten + rules.night_grace_s <= over <= ten + rules.night_grace_s + 90
+    assert simulate([Wanted(ten - 1800, 900)], rules, PLANT).cut == 0
+    report = compared([*late, Wanted(ten + 600, 60)], rules, PLANT, 0.526, learn=False)
+    assert (report["sessions"], report["refused"], report["ours"]["sessions_cut"]) == (2, 1, 1)
+    with pytest.raises(UsageError, match="begins in the night"):
+        compared([Wanted(ten + 600, 60)], rules, PLANT, 0.526, learn=False)
+    before = simulate([Wanted(ten - 30, 600)], rules, PLANT)
+    assert before.cut == 1, "the night came before the GPU, and went on"
+
+
+def test_a_picture(tmp_path: Path) -> None:
+    picture = tmp_path / "trace.png"
+    made = ["simulate", "--generate", "evenings", "--days", "7", "--plot", str(picture)]
+    assert CliRunner().invoke(cli, [*made, "--compare"]).exit_code == 0
+    with_trade = picture.read_bytes()
+    assert with_trade.startswith(b"\x89PNG")
+    assert CliRunner().invoke(cli, made).exit_code == 0
+    assert picture.read_bytes() != with_trade
+    nowhere = CliRunner().invoke(cli, [*made[:-1], str(tmp_path / "no" / "trace.png")])
+    assert nowhere.exit_code == 1
+    assert "cannot be written" in nowhere.stderr
+
+
+def test_a_picture_without_matplotlib_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    made = ["simulate", "--generate", "evenings", "--days", "7", "--plot", str(tmp_path / "x.png")]
+    result = CliRunner().invoke(cli, made)
+    assert result.exit_code == 2
+    assert "--plot needs matplotlib; install it" in result.stderr
 
 
 def test_traces_repeat_and_differ_by_seed() -> None:
@@ -90,6 +139,8 @@ def test_the_command_on_a_file_and_made(tmp_path: Path) -> None:
     file.write_text("start,minutes\n2026-03-02T09:00:00Z,10\n2026-03-02T12:00:00+01:00,30\n")
     result = CliRunner().invoke(cli, ["simulate", "--trace", str(file), "--json"])
     assert result.exit_code == 0, result.output
+    for wrong in ("22:00", "25:00-06:00 UTC"):
+        assert CliRunner().invoke(cli, ["simulate", "--trace", str(file), "--night", wrong]).exit_code == 2
     report = json.loads(result.stdout)
     assert (report["days"], report["sessions"], len(report["ours"]["intervals"])) == (1, 2, 2)
     assert report["ours"]["wait_max_s"] == 80

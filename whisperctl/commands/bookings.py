@@ -55,9 +55,12 @@ def book(
 
 @click.command(epilog=f"Example: whisperctl bookings --cancel 3f9a0c1d2e4b5a69\n\n{CODES}")
 @click.option("--cancel", metavar="ID", help="Take this one back; a weekly one for good, one that runs ends.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header.")
 @stack_options
 @errors_as_json
-def bookings(cancel: str | None, url: str | None, token: str | None, state_dir: Path, as_json: bool) -> None:
+def bookings(
+    cancel: str | None, as_csv: bool, url: str | None, token: str | None, state_dir: Path, as_json: bool
+) -> None:
     """List the bookings, the next first."""
     with Api(find_stack(os.environ, url=url, token=token, state_dir=state_dir), "operator") as api:
         if cancel is not None:
@@ -67,6 +70,9 @@ def bookings(cancel: str | None, url: str | None, token: str | None, state_dir: 
         answer = api.call("GET", "/v1/bookings")
     if as_json:
         print_json(answer)
+        return
+    if as_csv:
+        _csv(["id", "kind", "start", "end", "weekly", "wake_at", "state", "by", "note"], answer["bookings"])
         return
     for one in answer["bookings"]:
         click.echo(_line(one))

@@ -76,12 +76,20 @@ def stop(
 
 
 @click.command(epilog="Example: whisperctl status --json\n\nExit codes: 0 done, 2 usage, 3 refused, 5 not reachable.")
+@click.option(
+    "--watch", is_flag=True, help="Follow it until Ctrl-C: live on a terminal, else a line for each change."
+)
 @stack_options
 @errors_as_json
-def status(url: str | None, token: str | None, state_dir: Path, as_json: bool) -> None:
+def status(watch: bool, url: str | None, token: str | None, state_dir: Path, as_json: bool) -> None:
     """Say what the GPU does, why, and what comes next."""
     with Api(find_stack(os.environ, url=url, token=token, state_dir=state_dir), "viewer") as api:
-        _show(api.status(), as_json)
+        if watch:
+            from whisperctl.watch import watch as follow
+
+            follow(api.status, as_json=as_json)
+        else:
+            _show(api.status(), as_json)
 
 
 def await_phase(
@@ -130,5 +138,7 @@ def _show(status: dict[str, Any], as_json: bool) -> None:
         points = "points at a ready GPU" if edge.get("upstream_ok") else "points at no ready GPU"
         click.echo(f"edge   {edge.get('instance_id', '')} {edge.get('state', '')} {points}".replace("  ", " "))
     for wish in status.get("wishes") or []:
-        words = wish if isinstance(wish, str) else ", ".join(f"{k} {v}" for k, v in wish.items() if v is not None)
-        click.echo(f"wish   {words}")
+        who = f", {wish['by']}" if wish.get("by") else ""
+        noted = f", {wish['note']}" if wish.get("note") else ""
+        speaks = ", speaking" if wish.get("streaming") else ""
+        click.echo(f"wish   {wish['kind']} {wish['id']}, {wish['since']} to {wish['until']}{who}{noted}{speaks}")

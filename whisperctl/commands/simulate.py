@@ -25,12 +25,20 @@ REGIMES = ("ours", "always_on", "nightly_only", "by_hand", "optimum")
 @click.option("--days", type=click.IntRange(1, 366), default=28, show_default=True, help="Length of a made trace.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed makes the same trace.")
 @click.option("--idle-minutes", type=click.FloatRange(1, 240), default=10.0, show_default=True)
-@click.option("--learn/--fixed", default=True, show_default=True, help="Let the linger follow the gaps, as the stack "
-              "does; or hold --idle-minutes.")
+@click.option(
+    "--learn/--fixed",
+    default=True,
+    show_default=True,
+    help="Let the linger follow the gaps, as the stack does; or hold --idle-minutes.",
+)
 @click.option("--night", metavar="HOURS", help="Closed hours, for example '22:00-06:00 Europe/Berlin'.")
 @click.option("--compare", is_flag=True, help="A table of idle minutes, and the recommended ones.")
-@click.option("--plot", type=click.Path(dir_okay=False, writable=True, path_type=Path), metavar="FILE.png",
-              help="Draw it; with --compare the trade of each setting too. Needs matplotlib.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="FILE.png",
+    help="Draw it; with --compare the trade of each setting too. Needs matplotlib.",
+)
 @click.option("--machines", type=click.IntRange(1, 10), default=2, show_default=True, help="GPU and standbys.")
 @click.option("--boot-seconds", type=click.FloatRange(1, 3600), default=60.0, show_default=True)
 @click.option("--service-seconds", type=click.FloatRange(0, 3600), default=20.0, show_default=True)

@@ -59,15 +59,15 @@ def _calendar(axes: Any, trace: Sequence[Wanted], ours: Outcome, days: int) -> N
                 axes.broken_barh(bars, (day - height / 2, height), facecolors=colour, label=label)
                 label = "_"
     names = [datetime.fromtimestamp(midnight + day * DAY_S, UTC).strftime("%a %d %b") for day in range(days)]
-    axes.set_yticks(range(days), names, fontsize=7 if days > 14 else 9)
+    axes.set_yticks(range(days), names)
     axes.set_ylim(days - 0.4, -0.6)
     axes.set_xlim(0, 24)
-    axes.set_xticks(range(0, 25, 3), [f"{hour:02d}:00" for hour in range(0, 25, 3)], fontsize=9)
+    axes.set_xticks(range(0, 25, 3), [f"{hour:02d}:00" for hour in range(0, 25, 3)])
     axes.set_xlabel("time of day, UTC", fontsize=9, color=INK)
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     _plain(axes)
-    axes.legend(loc="lower right", ncols=2, fontsize=9, frameon=True, framealpha=1.0, edgecolor="#dddddd")
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, ncols=2, fontsize=9, frameon=False)
 
 
 def _trade(axes: Any, rows: Sequence[dict[str, Any]], learned: dict[str, Any]) -> None:
@@ -92,4 +92,4 @@ def _trade(axes: Any, rows: Sequence[dict[str, Any]], learned: dict[str, Any]) -
 def _plain(axes: Any) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    axes.tick_params(colors=INK)
+    axes.tick_params(colors=INK, labelsize=9)
