@@ -49,7 +49,16 @@ class Decoder:
 
     @property
     def languages(self) -> list[str]:
-        return list(self.model.supported_languages)
+        """The codes of the languages that this very model knows; `en` alone when it is English-only."""
+        if not self.model.model.is_multilingual:
+            return ["en"]
+        # faster-whisper lists those of the newest model for each.
+        known = self.model.hf_tokenizer.token_to_id
+        return [code for code in self.model.supported_languages if known(f"<|{code}|>") is not None]
+
+    def count(self, text: str) -> int:
+        """How many tokens a prompt is."""
+        return len(self.model.hf_tokenizer.encode(" " + text, add_special_tokens=False).ids)
 
     @property
     def shared(self) -> bool:

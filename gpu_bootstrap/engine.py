@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 import time
 
+from faster_whisper.vad import get_speech_timestamps
 from websockets.exceptions import ConnectionClosed
 from whisper_live import metrics
 from whisper_live.backend.faster_whisper_backend import (
@@ -22,13 +24,12 @@ from gpu_bootstrap.decoder import Decoder, Wishes, pause
 from gpu_bootstrap.frames import RATE
 from gpu_bootstrap.guard import Guard
 from gpu_bootstrap.handshake import Handshake
+from gpu_bootstrap.languages import Detection, Language, Remembered
 from gpu_bootstrap.recogniser import Heard, Policy, Recogniser
 from gpu_bootstrap.timings import Arrivals, Lately
 from gpu_bootstrap.voice import Voice
 from gpu_bootstrap.windows import LONGEST_S
 
-LANGUAGE_S = 3.0
-"""Speech needed before its detected language is taken for the stream's."""
 LIVE_S = 8.0
 """A stream with less than this undecoded is being spoken; one with more catches up, and lets the others go first."""
 SHARED_S = 10.0
@@ -40,13 +41,19 @@ MOST_BACKLOG_S = 120.0
 class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive is untyped
     """One stream: its audio, its decoding thread, its transcript. Made by the server, fed by `add_frames`."""
 
-    def __init__(self, guard: Guard, handshake: Handshake, decoder: Decoder, final_s: Lately) -> None:
+    def __init__(
+        self, guard: Guard, handshake: Handshake, decoder: Decoder, spoken: Remembered, final_s: Lately
+    ) -> None:
         self.guard = guard
         self.audio = AudioBuffer()
         self._arrivals = Arrivals()
         self._final_s = final_s
         self._handshake = handshake
         self._decoder = decoder
+        self._spoken = spoken
+        self._detection = Detection()
+        known = spoken.get(guard.sid) if handshake.language is None else None
+        known = known if known is not None and known.code in decoder.languages else None
         policy = Policy(
             pause_s=pause(handshake.vad_parameters),
             settled_times=min(3, max(2, handshake.same_output_threshold)),
@@ -64,14 +71,16 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
         )
         self._decoded_until = 0.0
         self._partial_shown = False
+        self.trans_thread: threading.Thread | None = None
+        self.language: str | None = None
         guard.attach(self)
         # Starts the decoding thread and sends SERVER_READY.
         super().__init__(
             guard,
             task=handshake.task,
-            language=handshake.language,
+            language=known.code if known is not None else handshake.language,
             client_uid=handshake.uid,
-            model=handshake.model,
+            model="served",  # WhisperLive judges by the name whether a model is English-only
             initial_prompt=handshake.initial_prompt,
             vad_parameters=handshake.vad_parameters,
             use_vad=handshake.use_vad,
@@ -82,6 +91,8 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
             hotwords=handshake.hotwords,
             word_timestamps=handshake.word_timestamps,
         )
+        if known is not None:
+            self._tell_language(known)
 
     # What the connection's thread calls
 
@@ -96,13 +107,18 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
     def finalize(self) -> None:
         """Decode what is left, send everything completed, and answer END_OF_AUDIO with END."""
         self.audio.finish()
-        self.trans_thread.join()
+        self.join()
         if not self.audio.abandoned and self.guard.ended_by_client:
             self._send({"status": "END"})
 
     def abandon(self) -> None:
         """Nobody wants the rest: the decoding thread ends after the decode it is in."""
         self.audio.abandon()
+
+    def join(self) -> None:
+        """Wait for the decode that is under way."""
+        if self.trans_thread is not None:
+            self.trans_thread.join()
 
     def cleanup(self) -> None:
         self.abandon()
@@ -142,7 +158,7 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
         return self.audio.received - max(self.audio.done, self._decoded_until) <= LIVE_S
 
     def _decode(self, samples: Samples, final: bool, earlier: str) -> list[Piece]:
-        length, live = len(samples) / RATE, self._live
+        live = self._live
         # The first words have nothing before them to be read by; a backlog has time, and the end but one decode.
         soon = live and self._wishes.vad and not self.audio.finished
         urgent = soon and (not final or bool(self.transcript))
@@ -151,9 +167,18 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
         began = time.monotonic()
         pieces, info = self._decoder.transcribe(samples, wishes, final=final, live=live, urgent=urgent)
         metrics.track_transcription_latency(time.monotonic() - began)
-        if self.language is None and info is not None and (final or length >= LANGUAGE_S):
-            self.set_language(info)
+        if self.language is None and info is not None:
+            guess = Language(info.language, info.language_probability)
+            voiced_s = sum(span["end"] - span["start"] for span in get_speech_timestamps(samples)) / RATE
+            found = self._detection.heard(guess, voiced_s, final=final)
+            if found is not None:
+                self.language = found.code
+                self._spoken.put(self.guard.sid, found)
+                self._tell_language(found)
         return pieces
+
+    def _tell_language(self, found: Language) -> None:
+        self._send({"language": found.code, "language_prob": round(found.probability, 4)})
 
     def _show(self, heard: Heard) -> None:
         """Send what has become final, each segment at least once, and the partial."""

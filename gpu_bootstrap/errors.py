@@ -3,6 +3,7 @@
 LauncherError
 ├── ConfigurationError      a setting is missing or wrong
 ├── ModelError              the model is missing, not the expected one, or does not load
+│   └── ModelLostError      and the one before does not load again either
 ├── HandshakeError          a client's first message is not one we serve
 ├── FrameError              a client's audio frame is not one we serve
 ├── TicketError             a session's ticket is missing, wrong or expired
@@ -22,6 +23,10 @@ class ConfigurationError(LauncherError):
 
 
 class ModelError(LauncherError):
+    pass
+
+
+class ModelLostError(ModelError):
     pass
 
 

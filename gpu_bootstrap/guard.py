@@ -34,6 +34,7 @@ class Client(Protocol):
 
     def wait_for_room(self, timeout_s: float) -> bool: ...
     def abandon(self) -> None: ...
+    def join(self) -> None: ...
 
 
 class Orders(Protocol):
@@ -102,6 +103,11 @@ class Guard:
         if self._client is not None:
             self._client.abandon()
 
+    def join(self) -> None:
+        """Wait until the recogniser's side decodes no more; `abandon` it first."""
+        if self._client is not None:
+            self._client.join()
+
     def recv(self) -> str | bytes:
         """The handshake, then audio frames, then END_OF_AUDIO (the client's, or ours when words are to be flushed).
 
@@ -111,8 +117,8 @@ class Guard:
             handshake, self._handshake = self._handshake, None
             return handshake
         while True:
-            self._say_notice()
-            ending = self._due_ending()
+            self.say_notice()
+            ending = self.due_ending()
             if ending is not None:
                 if ending.flush:
                     return END_OF_AUDIO
@@ -147,7 +153,8 @@ class Guard:
         ending = self.why_closed
         self._connection.close(ending.code, ending.fitting_reason())
 
-    def _due_ending(self) -> closing.Ending | None:
+    def due_ending(self) -> closing.Ending | None:
+        """Why the stream is to end now; None while it may go on."""
         if self._ending is None:
             if self._roll_over_at is not None and time.monotonic() >= self._roll_over_at:
                 self.end(closing.ROLLING_OVER)
@@ -155,7 +162,8 @@ class Guard:
                 self.end(ordered)
         return self._ending
 
-    def _say_notice(self) -> None:
+    def say_notice(self) -> None:
+        """Pass on what the host has to announce, once."""
         notice = self._orders.notice()
         if notice is not None and notice != self._announced:
             self._announced = notice

@@ -11,16 +11,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from gpu_bootstrap import languages, prompts
 from gpu_bootstrap.errors import HandshakeError
 from gpu_bootstrap.frames import BYTES_PER_SAMPLE
+from gpu_bootstrap.names import short_name
 
-HUB_PREFIX = "Systran/faster-whisper-"
 MAX_BYTES = 64 * 1024
 MAX_TEXT = 1000
-"""Characters of initial_prompt and hotwords: Whisper's prompt holds 223 tokens."""
+"""Characters of initial_prompt and hotwords; prompts.fitting cuts them to Whisper's tokens."""
 VAD_PARAMETERS = {
     # name: (lowest, highest)
     "threshold": (0.01, 0.99),
@@ -33,22 +34,29 @@ VAD_PARAMETERS = {
 
 
 @dataclass(frozen=True)
-class HostModels:
-    """What this host serves: the loaded model's short name, all models it has, the languages it knows."""
+class Served:
+    """The model that serves a stream: its short name, the languages it knows, how many tokens a text is for it.
 
-    loaded: str
-    available: Collection[str]
+    `excuse` says why it is not the model the client asked for; empty when it is.
+    """
+
+    model: str
     languages: Collection[str]
+    count: Callable[[str], int]
+    excuse: str = ""
 
 
 @dataclass(frozen=True)
 class Handshake:
-    """A client's wishes after the check. `vad_parameters` in faster-whisper's names and units (ms, s, 0..1)."""
+    """A client's wishes after the check. `vad_parameters` in faster-whisper's names and units (ms, s, 0..1).
+
+    `language` None: to be detected. `model` None: any will do.
+    """
 
     uid: str
     language: str | None = None
     task: str = "transcribe"
-    model: str = ""
+    model: str | None = None
     use_vad: bool = True
     audio_format: str = "float32"
     send_last_n_segments: int = 10
@@ -61,8 +69,11 @@ class Handshake:
     warnings: tuple[str, ...] = ()
 
 
-def parse(message: str | bytes, host: HostModels) -> Handshake:
-    """Check a stream's first message; raises HandshakeError with a sentence fit for a close reason."""
+def parse(message: str | bytes) -> Handshake:
+    """Check a stream's first message; raises HandshakeError with a sentence fit for a close reason.
+
+    What depends on the model that serves is left to `fit`.
+    """
     if isinstance(message, bytes):
         raise HandshakeError("the first message must be JSON text, not a binary frame")
     if len(message) > MAX_BYTES:
@@ -76,58 +87,50 @@ def parse(message: str | bytes, host: HostModels) -> Handshake:
     uid = _text(options, "uid", 200)
     if not uid:
         raise HandshakeError("the handshake lacks uid, a text of your choice that marks the stream")
-    warnings: list[str] = []
-    model = _model(options, host, warnings)
+    model = _text(options, "model", 200)
     return Handshake(
         uid=uid,
-        language=_language(options, host, model, warnings),
-        task=_task(options, model, warnings),
-        model=model,
+        language=languages.code(_text(options, "language", 20) or ""),
+        task=_choice(options, "task", "transcribe", ("transcribe", "translate")),
+        model=short_name(model) if model else None,
         use_vad=_flag(options, "use_vad", True),
         audio_format=_choice(options, "audio_format", "float32", BYTES_PER_SAMPLE),
         send_last_n_segments=int(_number(options, "send_last_n_segments", 10, 1, 500, whole=True)),
         no_speech_thresh=_number(options, "no_speech_thresh", 0.45, 0, 1),
         same_output_threshold=int(_number(options, "same_output_threshold", 10, 0, 1000, whole=True)),
         word_timestamps=_flag(options, "word_timestamps", False),
-        initial_prompt=_text(options, "initial_prompt", MAX_TEXT) or None,
-        hotwords=_text(options, "hotwords", MAX_TEXT) or None,
+        initial_prompt=_prompt(options, "initial_prompt"),
+        hotwords=_prompt(options, "hotwords"),
         vad_parameters=_vad_parameters(options),
-        warnings=(*warnings, *_unserved(options)),
+        warnings=tuple(_unserved(options)),
     )
 
 
-def short_name(model: str) -> str:
-    """`Systran/faster-whisper-tiny.en` → `tiny.en`; short names stay."""
-    return model.removeprefix(HUB_PREFIX)
+def fit(wishes: Handshake, served: Served) -> Handshake:
+    """The wishes as the model that serves can fulfil them, with a warning for each it cannot.
 
-
-def _model(options: dict[str, Any], host: HostModels, warnings: list[str]) -> str:
-    asked = short_name(_text(options, "model", 200) or host.loaded)
-    if asked in host.available:
-        return asked
-    warnings.append(f"this host does not have the model {asked[:60]!r}; {host.loaded} serves instead")
-    return host.loaded
-
-
-def _language(options: dict[str, Any], host: HostModels, model: str, warnings: list[str]) -> str | None:
-    asked = _text(options, "language", 20)
-    if not asked:
-        return None
-    asked = asked.lower()
-    if asked not in host.languages and asked != "en":
-        if not model.endswith(".en"):
-            raise HandshakeError(f"language {asked!r} is not one that Whisper knows; give a code such as en or de")
-        warnings.append(f"the model {model} knows English only; language {asked!r} is ignored")
-        return "en"
-    return asked
-
-
-def _task(options: dict[str, Any], model: str, warnings: list[str]) -> str:
-    task = _choice(options, "task", "transcribe", ("transcribe", "translate"))
-    if task == "translate" and model.endswith(".en"):
-        warnings.append(f"the model {model} knows English only and does not translate; it transcribes")
-        return "transcribe"
-    return task
+    Raises HandshakeError for a language that nobody knows.
+    """
+    warnings = [f"{served.excuse}; {served.model} serves instead"] if served.excuse else []
+    language, task = wishes.language, wishes.task
+    if set(served.languages) <= {"en"}:
+        if language not in (None, "en"):
+            warnings.append(f"the model {served.model} knows English only; language {language!r} is ignored")
+        if task == "translate":
+            warnings.append(f"the model {served.model} knows English only and does not translate; it transcribes")
+        language, task = "en", "transcribe"
+    elif language is not None and language not in served.languages:
+        raise HandshakeError(f"language {language!r} is none that {served.model} knows; give a code such as en or de")
+    initial_prompt, hotwords, cut = prompts.fitting(wishes.initial_prompt, wishes.hotwords, served.count)
+    return replace(
+        wishes,
+        model=served.model,
+        language=language,
+        task=task,
+        initial_prompt=initial_prompt,
+        hotwords=hotwords,
+        warnings=(*warnings, *cut, *wishes.warnings),
+    )
 
 
 def _unserved(options: dict[str, Any]) -> list[str]:
@@ -167,6 +170,11 @@ def _text(options: dict[str, Any], name: str, longest: int) -> str | None:
     except UnicodeEncodeError:
         raise HandshakeError(f"{name} holds a lone surrogate, which is no text") from None
     return value
+
+
+def _prompt(options: dict[str, Any], name: str) -> str | None:
+    text = _text(options, name, MAX_TEXT)
+    return (prompts.clean(name, text) or None) if text else None
 
 
 def _flag(options: dict[str, Any], name: str, default: bool) -> bool:

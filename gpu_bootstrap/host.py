@@ -11,6 +11,7 @@ from gpu_bootstrap.control import Control, Drain, rfc3339
 from gpu_bootstrap.decoder import Decoder
 from gpu_bootstrap.models import Device
 from gpu_bootstrap.registry import Registry
+from gpu_bootstrap.serving import Serving
 from gpu_bootstrap.settings import Settings
 from gpu_bootstrap.tickets import LEEWAY_S
 from gpu_bootstrap.timings import Lately
@@ -37,7 +38,7 @@ class Host:
         self._cause: str | None = None
         self._shutdown: Drain | None = None
         self.device: Device | None = None
-        self.decoder: Decoder | None = None
+        self.serving: Serving | None = None
         self.final_s = Lately()
         """How long after its last sample came a segment's final text was sent."""
 
@@ -84,6 +85,10 @@ class Host:
     # What /health and the host link report
 
     @property
+    def decoder(self) -> Decoder | None:
+        return self.serving.current.decoder if self.serving is not None else None
+
+    @property
     def status(self) -> str:
         if self.cause is not None:
             return "failed"
@@ -91,7 +96,9 @@ class Host:
             return "draining"
         if not self._ready:
             return "loading"
-        return "draining" if self._control().drain is not None else "ready"
+        if self._control().drain is not None:
+            return "draining"
+        return "ready" if self.serving is None or self.serving.loading is None else "loading"
 
     @property
     def cause(self) -> str | None:
@@ -101,12 +108,12 @@ class Host:
 
     def report(self) -> dict[str, object]:
         """The GPU's report of the host link, less boot_id: what `GET /health` answers."""
-        settings = self._settings
+        settings, serving = self._settings, self.serving
         report: dict[str, object] = {
             "status": self.status,
             "release": settings.release,
-            "model": settings.model,
-            "models": [settings.model],
+            "model": (serving.loading or serving.current.name) if serving else settings.model,
+            "models": serving.offered() if serving else [settings.model],
             "device": self.device.name if self.device else None,
             "streams": self.registry.report(),
             "max_streams": settings.max_streams,

@@ -1,7 +1,8 @@
-"""The model on this host: the right one by its hash, loaded, and warmed by one decode."""
+"""The models on this host: which there are, the right one by its hash, loaded, and warmed by one decode."""
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from gpu_bootstrap.errors import ModelError
+from gpu_bootstrap.errors import ModelError, ModelLostError
 from gpu_bootstrap.frames import RATE
+from gpu_bootstrap.names import NAME
 
 KNOWN = {
     # sha256 of model.bin in Systran's conversions to CTranslate2, by short name.
@@ -36,9 +38,22 @@ def choose_device(wanted: str, compute_type: str | None, cuda_devices: int, floa
     return Device(name, compute_type or usual)
 
 
-def check(name: str, directory: Path, sha256: str | None) -> None:
-    """Raises ModelError unless `directory` holds the model `name` with the expected hash."""
+def shelf(folder: Path | None, default: str, default_path: Path) -> dict[str, Path]:
+    """The models of this host by name: each subfolder of `folder` that holds one, and the default at its own path."""
+    there = sorted(folder.glob("*/model.bin")) if folder is not None else []
+    return {file.parent.name: file.parent for file in there if NAME.fullmatch(file.parent.name)} | {
+        default: default_path
+    }
+
+
+def check(name: str, directory: Path, sha256: str | None, *, installed: bool = False) -> None:
+    """Raises ModelError unless `directory` holds the model `name` with the expected hash.
+
+    An `installed` model was checked when its release was: here it is only where its hash is known anyway.
+    """
     expected = sha256 or KNOWN.get(name)
+    if expected is None and installed:
+        return
     if expected is None:
         raise ModelError(f"no sha256 is known for the model {name!r}: set WHISPER_MODEL_SHA256 to its model.bin's")
     file = directory / "model.bin"
@@ -60,6 +75,10 @@ def load(directory: Path, device: Device) -> Any:
     """
     from whisper_live.transcriber.transcriber_faster_whisper import WhisperModel
 
+    for name in ("model.bin", "tokenizer.json"):
+        # faster-whisper would ask the network for the tokenizer.
+        if not (directory / name).is_file():
+            raise ModelError(f"the model at {directory} does not load: it has no {name}")
     try:
         model = WhisperModel(
             str(directory),
@@ -74,6 +93,25 @@ def load(directory: Path, device: Device) -> Any:
         noise = np.random.default_rng(0).normal(0, 1e-3, RATE).astype(np.float32)
         segments, _ = model.transcribe(noise, language="en", temperature=0, beam_size=5)
         list(segments)
-    except (RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # the tokenizer's library raises Exception itself
         raise ModelError(f"the model at {directory} does not load: {error}") from error
+    return model
+
+
+def exchange(old: Any, directory: Path, device: Device) -> Any:
+    """Load the model at `directory` in place of `old`, which no decode may use any more.
+
+    The old one gives its memory back first: a machine needs room for one. Raises ModelError when the new one does
+    not load and `old` is as it was, ModelLostError when it is not.
+    """
+    old.model.unload_model(to_cpu=device.name == "cuda")
+    try:
+        model = load(directory, device)
+    except ModelError as error:
+        try:
+            old.model.load_model()
+        except RuntimeError as again:
+            raise ModelLostError(f"{error}; nor does the one before load again: {again}") from again
+        raise
+    gc.collect()  # streams that are over may hold on to the old one in circles
     return model

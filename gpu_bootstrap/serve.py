@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from gpu_bootstrap import health, log, metrics, torch_stub
 from gpu_bootstrap.control import ControlFile
 from gpu_bootstrap.errors import ConfigurationError, LauncherError
+from gpu_bootstrap.names import short_name
 from gpu_bootstrap.registry import Registry
 from gpu_bootstrap.settings import Settings
 
@@ -102,7 +103,10 @@ class Launcher:
         began = time.monotonic()
         with ThreadPoolExecutor(1) as pool:
             # Hashing reads the file that loading needs next, while Python imports.
-            checked = pool.submit(models.check, settings.model, settings.model_path, settings.model_sha256)
+            installed = settings.model_path.parent == settings.models_path
+            checked = pool.submit(
+                models.check, settings.model, settings.model_path, settings.model_sha256, installed=installed
+            )
             import ctranslate2
 
             def float16() -> bool:
@@ -115,6 +119,7 @@ class Launcher:
 
             from gpu_bootstrap.decoder import Decoder
             from gpu_bootstrap.server import EdgeServer
+            from gpu_bootstrap.serving import Loaded, Serving
 
             imported = time.monotonic()
             checked.result()
@@ -123,7 +128,6 @@ class Launcher:
         self._host.device = device
         hashed = time.monotonic()
         model = models.load(settings.model_path, device)
-        decoder = Decoder(model)
         # WhisperLive takes the model that is here; it would load one at the first stream otherwise.
         ServeClientFasterWhisper.SINGLE_MODEL = model
         log.info(
@@ -135,8 +139,33 @@ class Launcher:
             hash_wait_s=round(hashed - imported, 2),
             load_and_warm_s=round(time.monotonic() - hashed, 2),
         )
-        self._host.decoder = decoder
-        return EdgeServer(settings, self._host, self._registry, self._control, decoder)
+        shelf = models.shelf(settings.models_path, settings.model, settings.model_path)
+
+        def exchange(old: Loaded, name: str) -> Loaded:
+            began = time.monotonic()
+            if name != settings.model:
+                models.check(name, shelf[name], None, installed=True)
+            model = models.exchange(old.decoder.model, shelf[name], device)
+            ServeClientFasterWhisper.SINGLE_MODEL = model
+            log.info("model.ready", model=name, before=old.name, seconds=round(time.monotonic() - began, 2))
+            return Loaded(name, Decoder(model))
+
+        serving = Serving(shelf, Loaded(settings.model, Decoder(model)), exchange)
+        self._host.serving = serving
+        orders = (self._wished_model, self._model_lost)
+        threading.Thread(target=serving.run, args=orders, name="models", daemon=True).start()
+        return EdgeServer(settings, self._host, self._registry, self._control, serving)
+
+    def _wished_model(self) -> str | None:
+        """The control plane's word."""
+        model = self._control.current.model
+        return short_name(model) if model else None
+
+    def _model_lost(self, cause: str) -> None:
+        self._failure = cause
+        self._host.has_failed(cause)
+        self._host.shut_down("the server restarts")
+        self._stop.set()
 
     def _serve(self, server: EdgeServer) -> None:
         """Listen until the process ends; raises LauncherError when that is not possible."""

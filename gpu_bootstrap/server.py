@@ -9,6 +9,8 @@ import json
 import secrets
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from websockets.exceptions import ConnectionClosed
@@ -19,16 +21,38 @@ from whisper_live.server import TranscriptionServer
 
 from gpu_bootstrap import closing, handshake, log, tickets
 from gpu_bootstrap.control import ControlFile
-from gpu_bootstrap.decoder import Decoder
 from gpu_bootstrap.engine import EdgeClient
-from gpu_bootstrap.errors import HandshakeError, HostFullError, TicketError, UnknownKeyError
+from gpu_bootstrap.errors import HandshakeError, HostFullError, LauncherError, TicketError, UnknownKeyError
 from gpu_bootstrap.guard import Guard, refuse
 from gpu_bootstrap.host import Host
+from gpu_bootstrap.languages import Remembered
 from gpu_bootstrap.registry import Registry, Stream
+from gpu_bootstrap.serving import Lease, Serving
 from gpu_bootstrap.settings import Settings
 
 KEYS_WAIT_S = 2.0
 """A ticket may come before its key: the control plane tells both sides at once, and the host polls."""
+
+TELL_S = 1.0
+"""Seconds between two messages to a client that waits for its model."""
+
+
+class StreamEndedError(LauncherError):
+    """The stream must end before it has begun."""
+
+    def __init__(self, ending: closing.Ending) -> None:
+        super().__init__(ending.reason)
+        self.ending = ending
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A stream that may begin: its place, its hold on the model, and what it is to get."""
+
+    guard: Guard
+    stream: Stream
+    lease: Lease
+    wishes: handshake.Handshake
 
 
 class EdgeServer(TranscriptionServer):  # type: ignore[misc]  # WhisperLive is untyped
@@ -43,16 +67,16 @@ class EdgeServer(TranscriptionServer):  # type: ignore[misc]  # WhisperLive is u
         host: Host,
         registry: Registry,
         control: ControlFile,
-        decoder: Decoder,
+        serving: Serving,
     ) -> None:
         super().__init__()
         self._settings = settings
         self._host = host
         self._registry = registry
         self._control = control
-        self._decoder = decoder
-        self._models = handshake.HostModels(settings.model, [settings.model], decoder.languages)
-        self._handshakes: dict[Guard, handshake.Handshake] = {}
+        self._serving = serving
+        self._spoken = Remembered()
+        self._admitted: dict[Guard, Admitted] = {}
         self.listening = threading.Event()
         self.probe_secret = secrets.token_hex(16)
 
@@ -70,7 +94,8 @@ class EdgeServer(TranscriptionServer):  # type: ignore[misc]  # WhisperLive is u
             admitted = self._admit(websocket)
             if admitted is None:
                 return
-            guard, stream = admitted
+            guard, stream, lease = admitted.guard, admitted.stream, admitted.lease
+            self._admitted[guard] = admitted
             try:
                 super().recv_audio(guard, *args, **kwargs)
                 guard.close()  # where WhisperLive left it open: its own refusals
@@ -78,8 +103,11 @@ class EdgeServer(TranscriptionServer):  # type: ignore[misc]  # WhisperLive is u
                 # A client that is gone before SERVER_READY is never known to WhisperLive, but its thread runs.
                 guard.abandon()
                 self._registry.release(stream)
-                self._handshakes.pop(guard, None)
+                lease.leaving()
+                self._admitted.pop(guard, None)
                 self._log_end(guard, stream)
+                guard.join()
+                lease.done()
         except ConnectionClosed:
             log.info("connection.gone")
         finally:
@@ -87,14 +115,15 @@ class EdgeServer(TranscriptionServer):  # type: ignore[misc]  # WhisperLive is u
 
     def initialize_client(self, websocket: Guard, *_args: Any, **_kwargs: Any) -> None:
         """Called by `recv_audio` with the guard; `options` are in our checked form already."""
-        wishes = self._handshakes[websocket]
+        admitted = self._admitted[websocket]
+        wishes = admitted.wishes
         for warning in wishes.warnings:
             websocket.send(json.dumps({"uid": wishes.uid, "status": "WARNING", "message": warning}))
-        client = EdgeClient(websocket, wishes, self._decoder, self._host.final_s)
+        client = EdgeClient(websocket, wishes, admitted.lease.loaded.decoder, self._spoken, self._host.final_s)
         self.client_manager.add_client(websocket, client)
 
-    def _admit(self, connection: ServerConnection) -> tuple[Guard, Stream] | None:
-        """Check ticket, handshake and place, in this order; who does not pass is told why and closed."""
+    def _admit(self, connection: ServerConnection) -> Admitted | None:
+        """Check ticket, handshake, place and model, in this order; who does not pass is told why and closed."""
         refusal = self._host.refusal()
         if refusal is not None:
             return self._refuse(connection, refusal)
@@ -109,7 +138,7 @@ class EdgeServer(TranscriptionServer):  # type: ignore[misc]  # WhisperLive is u
             return self._refuse(connection, closing.SESSION_ENDED)
         try:
             first = connection.recv(timeout=self._settings.handshake_timeout_s)
-            wishes = handshake.parse(first, self._models)
+            wishes = handshake.parse(first)
         except TimeoutError:
             return self._refuse(connection, closing.HANDSHAKE_LATE)
         except HandshakeError as error:
@@ -134,7 +163,7 @@ class EdgeServer(TranscriptionServer):  # type: ignore[misc]  # WhisperLive is u
 
     def _place(
         self, connection: ServerConnection, claims: tickets.Claims, wishes: handshake.Handshake
-    ) -> tuple[Guard, Stream] | None:
+    ) -> Admitted | None:
         def heard() -> None:
             stream.last_audio = time.monotonic()
 
@@ -149,20 +178,58 @@ class EdgeServer(TranscriptionServer):  # type: ignore[misc]  # WhisperLive is u
             until=claims.exp,
             longest_s=self._settings.max_connection_s,
             heard=heard,
-            released=lambda: self._registry.release(stream),
+            released=lambda: self._release(stream, lease),
         )
         stream = Stream(claims.sid, wishes.uid, guard.end, since=time.monotonic())
-        self._handshakes[guard] = wishes
+        lease: Lease | None = None
         try:
             self._registry.admit(stream)
         except HostFullError:
-            del self._handshakes[guard]
             wait = {"uid": wishes.uid, "status": "WAIT", "message": 1.0}
             return self._refuse(connection, closing.NO_PLACE, wait)
+        try:
+            lease = self._serving.take(wishes.model, self._teller(guard, wishes.uid))
+            decoder = lease.loaded.decoder
+            served = handshake.Served(lease.loaded.name, decoder.languages, decoder.count, lease.excuse)
+            wishes = handshake.fit(wishes, served)
+        except StreamEndedError as error:
+            self._registry.release(stream)
+            return self._refuse(connection, error.ending)
+        except HandshakeError as error:
+            self._registry.release(stream)
+            if lease is not None:
+                lease.done()
+            return self._refuse(connection, closing.Ending(closing.PROTOCOL, str(error)))
+        except ConnectionClosed:
+            self._registry.release(stream)
+            raise
         log.info(
             "stream.open", sid=claims.sid, model=wishes.model, language=wishes.language, warnings=len(wishes.warnings)
         )
-        return guard, stream
+        return Admitted(guard, stream, lease, wishes)
+
+    def _release(self, stream: Stream, lease: Lease | None) -> None:
+        self._registry.release(stream)
+        if lease is not None:
+            lease.leaving()
+
+    @staticmethod
+    def _teller(guard: Guard, uid: str) -> Callable[[str, float], None]:
+        """Tells a waiting client now and then which model is loaded, and ends the wait when the stream must end."""
+        told_at = -TELL_S
+
+        def tell(model: str, waited_s: float) -> None:
+            nonlocal told_at
+            guard.say_notice()
+            ending = guard.due_ending()
+            if ending is not None:
+                raise StreamEndedError(ending)
+            if waited_s - told_at >= TELL_S:
+                told_at = waited_s
+                message = {"status": "LOADING", "model": model, "waited_s": round(waited_s, 1)}
+                guard.send(json.dumps({"uid": uid, **message}))
+
+        return tell
 
     @staticmethod
     def _refuse(

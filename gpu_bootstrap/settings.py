@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpu_bootstrap.errors import ConfigurationError
+from gpu_bootstrap.names import NAME, short_name
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -31,9 +32,11 @@ class Settings:
     metrics_port: int | None
     """WHISPER_METRICS_PORT: port of Prometheus' /metrics, on 127.0.0.1 only; default 0, none."""
     model: str
-    """WHISPER_MODEL: short name of the model served; default tiny.en."""
+    """WHISPER_MODEL: short name of the model that is loaded at start; default tiny.en."""
+    models_path: Path | None
+    """WHISPER_MODELS_PATH: folder of models, each in a subfolder named as it is; default none."""
     model_path: Path
-    """WHISPER_MODEL_PATH: directory with its model.bin (CTranslate2 form); required."""
+    """WHISPER_MODEL_PATH: directory of WHISPER_MODEL's model.bin (CTranslate2 form); default that subfolder."""
     model_sha256: str | None
     """WHISPER_MODEL_SHA256: sha256 of model.bin, lower-case hex; needed for models `models.KNOWN` lacks."""
     device: str
@@ -56,9 +59,15 @@ class Settings:
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
         host = env.get("WHISPER_HOST") or "0.0.0.0"
-        model_path = env.get("WHISPER_MODEL_PATH")
+        model = short_name(env.get("WHISPER_MODEL") or "tiny.en")
+        if not NAME.fullmatch(model):
+            raise ConfigurationError(f"WHISPER_MODEL must be a short name such as small.en, not {model!r}")
+        models_path = env.get("WHISPER_MODELS_PATH")
+        model_path = env.get("WHISPER_MODEL_PATH") or (models_path and str(Path(models_path) / model))
         if not model_path:
-            raise ConfigurationError("WHISPER_MODEL_PATH is not set: it names the directory of the model")
+            raise ConfigurationError(
+                "WHISPER_MODELS_PATH is not set, nor is WHISPER_MODEL_PATH: one must name where the model is"
+            )
         sha256 = env.get("WHISPER_MODEL_SHA256", "").lower() or None
         if sha256 and not re.fullmatch(r"[0-9a-f]{64}", sha256):
             raise ConfigurationError("WHISPER_MODEL_SHA256 must be 64 hexadecimal digits")
@@ -74,7 +83,8 @@ class Settings:
             metrics_port=_integer(env, "WHISPER_METRICS_PORT", 0, 1, 65535)
             if env.get("WHISPER_METRICS_PORT")
             else None,
-            model=env.get("WHISPER_MODEL") or "tiny.en",
+            model=model,
+            models_path=Path(models_path) if models_path else None,
             model_path=Path(model_path),
             model_sha256=sha256,
             device=device,

@@ -9,18 +9,26 @@ from hypothesis import strategies as st
 
 from gpu_bootstrap import closing
 from gpu_bootstrap.errors import HandshakeError
-from gpu_bootstrap.handshake import Handshake, HostModels, parse
-
-ENGLISH = HostModels("tiny.en", ["tiny.en"], ["en"])
-MANY = HostModels("base", ["base", "tiny.en"], ["en", "de", "fr"])
+from gpu_bootstrap.handshake import Handshake, Served, fit, parse
 
 
-def shake(host: HostModels = ENGLISH, **fields: Any) -> Handshake:
-    return parse(json.dumps({"uid": "u", **fields}), host)
+def count(text: str) -> int:
+    """A token a word, as near as it matters here."""
+    return len(text.split())
+
+
+ENGLISH = Served("tiny.en", ["en"], count)
+MANY = Served("base", ["en", "de", "fr"], count)
+
+
+def shake(served: Served = ENGLISH, **fields: Any) -> Handshake:
+    return fit(parse(json.dumps({"uid": "u", **fields})), served)
 
 
 def test_a_uid_is_enough() -> None:
-    assert shake() == Handshake(uid="u", model="tiny.en")
+    assert parse(json.dumps({"uid": "u"})) == Handshake(uid="u")
+    assert shake() == Handshake(uid="u", model="tiny.en", language="en")
+    assert shake(MANY) == Handshake(uid="u", model="base")
 
 
 def test_voice_detection_is_on_unless_the_client_says_otherwise() -> None:
@@ -29,32 +37,66 @@ def test_voice_detection_is_on_unless_the_client_says_otherwise() -> None:
     assert not shake(use_vad=False).use_vad
 
 
-@pytest.mark.parametrize("model", ["base", "Systran/faster-whisper-base", None, ""])
-def test_models_of_this_host_by_either_name(model: str | None) -> None:
-    wishes = shake(MANY, model=model, language="de", task="translate")
-    assert (wishes.model, wishes.language, wishes.task, wishes.warnings) == ("base", "de", "translate", ())
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ("base", "base"),
+        ("Systran/faster-whisper-base", "base"),
+        ("Systran/faster-whisper-tiny.en", "tiny.en"),
+        ("mobiuslabsgmbh/faster-whisper-large-v3-turbo", "large-v3-turbo"),
+        ("turbo", "large-v3-turbo"),
+        ("someone/else", "someone/else"),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_models_by_their_names(asked: str | None, name: str | None) -> None:
+    assert parse(json.dumps({"uid": "u", "model": asked})).model == name
 
 
-@pytest.mark.parametrize("model", ["large-v3", "Systran/faster-whisper-large-v3", "/etc/passwd", "someone/else"])
-def test_another_model_is_served_by_the_loaded_one_with_a_warning(model: str) -> None:
-    wishes = shake(MANY, model=model)
-    assert wishes.model == "base"
-    assert len(wishes.warnings) == 1
-    assert "base serves instead" in wishes.warnings[0]
+def test_a_model_that_serves_in_place_of_another_says_so() -> None:
+    wishes = shake(Served("base", ["en", "de"], count, "this host does not have the model 'large-v3'"), language="de")
+    assert (wishes.model, wishes.language) == ("base", "de")
+    assert wishes.warnings == ("this host does not have the model 'large-v3'; base serves instead",)
 
 
 def test_an_english_model_warns_of_other_languages_and_translation() -> None:
     wishes = shake(language="de", task="translate")
     assert (wishes.language, wishes.task, len(wishes.warnings)) == ("en", "transcribe", 2)
+    assert shake(language="en").warnings == ()
+
+
+def test_a_model_of_many_languages_translates() -> None:
+    wishes = shake(MANY, language="de", task="translate")
+    assert (wishes.language, wishes.task, wishes.warnings) == ("de", "translate", ())
 
 
 def test_a_language_nobody_knows() -> None:
-    with pytest.raises(HandshakeError, match="language 'xx' is not one"):
+    with pytest.raises(HandshakeError, match="language 'xx' is none that base knows"):
         shake(MANY, language="xx")
 
 
-def test_a_language_in_capitals() -> None:
-    assert shake(MANY, language="DE").language == "de"
+@pytest.mark.parametrize(
+    ("asked", "language"), [("DE", "de"), ("de-AT", "de"), ("fr_CA", "fr"), ("auto", None), ("", None), (" ", None)]
+)
+def test_languages_by_their_spellings(asked: str, language: str | None) -> None:
+    assert shake(MANY, language=asked).language == language
+
+
+def test_a_prompt_of_more_than_whisper_can_take_is_cut() -> None:
+    wishes = shake(initial_prompt="said " * 180 + "last", hotwords="First " + "then " * 150)
+    assert [len(warning) > 10 for warning in wishes.warnings] == [True, True]
+    assert wishes.hotwords is not None
+    assert wishes.hotwords.startswith("First then")
+    assert wishes.initial_prompt is not None
+    assert wishes.initial_prompt.endswith("said last")
+    assert count(wishes.hotwords) <= 100
+    assert count(wishes.hotwords) + count(wishes.initial_prompt) <= 200
+
+
+def test_a_prompt_is_one_line() -> None:
+    wishes = shake(initial_prompt=" The\tbridge,\n\nthe river. ", hotwords=" \n ")
+    assert (wishes.initial_prompt, wishes.hotwords, wishes.warnings) == ("The bridge, the river.", None, ())
 
 
 def test_voice_parameters_within_their_limits() -> None:
@@ -74,6 +116,9 @@ def test_voice_parameters_within_their_limits() -> None:
         ({"initial_prompt": 5}, "initial_prompt must be text"),
         ({"initial_prompt": "x" * 1001}, "initial_prompt is longer"),
         ({"hotwords": ["a"]}, "hotwords must be text"),
+        ({"hotwords": "a\0b"}, "hotwords holds a control character"),
+        ({"initial_prompt": "bell \x07"}, "initial_prompt holds a control character"),
+        ({"hotwords": "a<|endoftext|>"}, "hotwords holds '<|'"),
         ({"task": "sing"}, "task must be one of transcribe, translate"),
         ({"task": {}}, "task must be one of"),
         ({"audio_format": "mp3"}, "audio_format must be one of float32, int16, uint8"),
@@ -86,14 +131,14 @@ def test_voice_parameters_within_their_limits() -> None:
 )
 def test_a_wrong_type_is_named(fields: dict[str, Any], sentence: str) -> None:
     with pytest.raises(HandshakeError) as error:
-        parse(json.dumps({"uid": "u"} | fields), ENGLISH)
+        parse(json.dumps({"uid": "u"} | fields))
     assert sentence in str(error.value)
 
 
 @pytest.mark.parametrize("message", [b"{}", "", "nope", "[]", "5", "[" * 100_000, '"' + "x" * 70_000 + '"'])
 def test_no_handshake_at_all(message: str | bytes) -> None:
     with pytest.raises(HandshakeError):
-        parse(message, ENGLISH)
+        parse(message)
 
 
 json_values = st.recursive(
@@ -109,11 +154,11 @@ json_values = st.recursive(
 def test_whatever_comes_is_served_or_refused_with_a_reason_that_fits(fields: dict[str, Any]) -> None:
     reason = None
     try:
-        wishes = parse(json.dumps({"uid": "u"} | fields), MANY)
+        wishes = fit(parse(json.dumps({"uid": "u"} | fields)), MANY)
     except HandshakeError as error:
         reason = closing.Ending(closing.PROTOCOL, str(error)).fitting_reason()
     if reason is None:
-        assert wishes.model in MANY.available
+        assert wishes.model == MANY.model
         assert wishes.language is None or wishes.language in MANY.languages
     else:
         assert 0 < len(reason.encode()) <= 123
