@@ -18,6 +18,7 @@ app = web.ProblemApp("whisperlive-edge")
 ANY: list[str] = []
 """No demand on Content-Type: a body is JSON or refused as not JSON."""
 YEAR_S = 366 * 86400.0
+MODEL = web.matching(r"([A-Za-z0-9._-]{1,40}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "small.en")
 LANGUAGE = web.matching(r"[a-z]{2,3}(-[A-Za-z]{2,4})?|auto", "en")
 
 
@@ -36,7 +37,7 @@ def open_session() -> Response:
     context, principal, cause = _called(Role.SPEAKER)
     body = _body(
         language=LANGUAGE,
-        model=web.text(128),
+        model=MODEL,
         task=web.choice("transcribe", "translate"),
         minutes=web.number(1, 100_000),
     )
@@ -100,7 +101,7 @@ def book() -> Response:
         start=web.moment,
         end=web.moment,
         weekly=web.weekly,
-        model=web.text(128),
+        model=MODEL,
         language=LANGUAGE,
         note=web.text(200),
     )

@@ -36,6 +36,13 @@ CLIPS = {
         "My brother walked to the market with his friend. "
         "Children were playing in the garden behind the house.",
     ),
+    # Likewise for the multilingual base model; of the sentences and voices tried, those that it reads.
+    "tests/speech/reunion": (
+        "es",
+        130,
+        "Buenos días y bienvenidos a la reunión. Los niños juegan en el jardín. "
+        "El tren sale de la estación a las siete de la mañana. Hoy es un día muy bonito.",
+    ),
     "tests/speech/short": ("en-gb", 130, "The bridge over the river was closed for the winter."),
 }
 

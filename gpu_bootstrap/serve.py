@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 FLUSH_S = 20.0
 """Seconds that streams have for their last words on SIGTERM; below the unit's stop timeout."""
+SIGNAL_S = 0.1
+"""How soon a signal is noticed at the latest."""
 FAILED_S = 2.0
 """Seconds that /health goes on saying `failed` before the process ends, so that link.py can report the cause."""
 
@@ -53,6 +55,7 @@ class Launcher:
 
         self._settings = settings
         self._stop = threading.Event()
+        self._signalled = False
         self._failure: str | None = None
         self._registry = Registry(settings.max_streams)
         self._control = ControlFile(settings.control_file, time.time())
@@ -61,7 +64,7 @@ class Launcher:
     def run(self) -> int:
         settings = self._settings
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: self._stop.set())
+            signal.signal(number, self._take_signal)
         try:
             health.serve(settings.health_host, settings.health_port, self._host.report)
         except OSError as error:
@@ -74,13 +77,20 @@ class Launcher:
         self._control.start()
         starter = threading.Thread(target=self._start, name="start", daemon=True)
         starter.start()
-        self._stop.wait()
+        # The kernel may hand a signal to any thread; Python handles it in this one, and only while this one runs.
+        while not (self._signalled or self._stop.wait(SIGNAL_S)):
+            continue
+        self._stop.set()
         if self._failure is not None:
             return self._fail(self._failure)
         self._host.shut_down("the server restarts")
         quiet = self._registry.wait_until_quiet(FLUSH_S)
         log.info("launcher.stopped", flushed=quiet)
         return 0
+
+    def _take_signal(self, _number: int, _frame: object) -> None:
+        # No more than this: it interrupts this thread anywhere, within the event's own lock too.
+        self._signalled = True
 
     def _start(self) -> None:
         """Load and serve; in a thread, so that a signal ends the process whatever is under way."""

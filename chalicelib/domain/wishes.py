@@ -7,6 +7,7 @@ shows up as evidence. Evidence is active, idle or unknown, and unknown counts as
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -178,6 +179,18 @@ class Wishes:
         alive = [one for one in self.sessions if one.live(now, one.id in streaming)]
         return sorted(alive, key=lambda one: (one.created_at, one.id))
 
+    def model(self, now: float, streaming: frozenset[str], has: Collection[str], lead: float = 0.0) -> str | None:
+        """The model to be loaded on a host that `has` these, when no stream lives there; None: its default.
+
+        The booking that runs, or will within `lead` seconds, goes first, then the oldest session. Who names no model,
+        or one that the host lacks, has no say.
+        """
+        booking = self.booked(now, lead)
+        asked = [booking.model if booking is not None else None]
+        asked += [session.model for session in self.live_sessions(now, streaming)]
+        names = (short_name(name) for name in asked if name is not None)
+        return next((name for name in names if name in has), None)
+
     def last_end(self, now: float, streaming: frozenset[str] = frozenset()) -> float | None:
         """When the last wish ended that is over by `now`."""
         ends: list[float] = []
@@ -187,3 +200,8 @@ class Wishes:
         times = (one.latest(now) for one in self.bookings)
         ends += [one.until() for one in times if one is not None and one.until() <= now]
         return max(ends, default=None)
+
+
+def short_name(model: str) -> str:
+    """`Systran/faster-whisper-base` → `base`: the name of the model's folder on a host."""
+    return model.rpartition("/")[2].removeprefix("faster-whisper-")

@@ -66,6 +66,7 @@ def answer(context: Context, control: Control, instance_id: str, now: float) -> 
     view = next(one for one in (*observation.gpus, *observation.edges) if one.instance_id == instance_id)
     gpu = view.machine.role is Role.GPU
     asleep = control.overview(context.rules, now).phase is Phase.ASLEEP
+    models = view.report.models if view.report is not None else ()
     drain = view.memory.drain
     awake_since = view.memory.awake_since
     stay = None if awake_since is None or not gpu else awake_since + context.rules.hard_max_s
@@ -79,7 +80,7 @@ def answer(context: Context, control: Control, instance_id: str, now: float) -> 
         "revoked": _revoked(control, view) if gpu else [],
         "upstreams": upstreams(observation, now),
         "watch": [] if gpu else _awake(observation),
-        "model": None,
+        "model": control.wishes.model(now, observation.streaming(), models, control.learned(context.rules).lead_s),
     }
 
 

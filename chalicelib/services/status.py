@@ -68,7 +68,8 @@ def _gpu(glance: Overview) -> dict[str, Any] | None:
         "awake_since": to_text_or_none(view.memory.awake_since),
         "release": report.release if report else None,
         "model": report.model if report else None,
-        "models": list(report.models) if report else [],
+        # Asleep, those of its last report: a model is chosen before the machine wakes.
+        "models": list(view.report.models) if view.report else [],
         "device": report.device if report else None,
         "active_streams": len(report.streams) if report else 0,
         "capacity": report.max_streams if report else 0,

@@ -48,6 +48,32 @@ def test_a_session_wakes_the_gpu_and_gets_a_ticket(api: Api) -> None:
     assert api.actions() == ["session.open", "gpu.start"]
 
 
+def test_the_model_a_session_names_reaches_the_host(api: Api) -> None:
+    api.open(language="es", model="Systran/faster-whisper-base", task="translate")
+    api.clock.advance(1)
+    api.open(model="tiny.en")
+    api.clock.advance(20)
+    api.machine_event()
+    assert api.gpu_report("loading")["model"] is None, "it has not said which it has"
+    assert api.gpu_report("ready", models=["base", "tiny.en"])["model"] == "base"
+    assert api.gpu_report("ready", models=["tiny.en"])["model"] == "tiny.en"
+    gpu = api.status()["gpu"]
+    assert (gpu["model"], gpu["models"]) == ("tiny.en", ["tiny.en"])
+
+
+def test_the_models_to_choose_from_are_known_while_it_sleeps(api: Api) -> None:
+    session = api.open()
+    api.clock.advance(20)
+    api.machine_event()
+    api.gpu_report("ready", models=["base", "tiny.en"])
+    api.call("DELETE", f"/v1/sessions/{session['id']}", "speaker")
+    api.call("POST", "/v1/gpu/stop", body={"force": True})
+    api.state("stopped", api.gpu)
+    api.machine_event("stopped")
+    gpu = api.status()["gpu"]
+    assert (api.phase(), gpu["model"], gpu["models"]) == ("asleep", None, ["base", "tiny.en"])
+
+
 def test_twenty_sessions_at_once_start_it_once(api: Api) -> None:
     with ThreadPoolExecutor(20) as pool:
         sessions = list(pool.map(lambda _: api.open(), range(20)))

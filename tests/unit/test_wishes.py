@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jwt
+import pytest
 
 from chalicelib.domain.tickets import TicketKey, TicketKeys, sign
-from chalicelib.domain.wishes import Booking, Order, OrderKind, Session, Wishes
+from chalicelib.domain.wishes import Booking, Order, OrderKind, Session, Wishes, short_name
 
 
 def session(
-    name: str, created: float = 0.0, heartbeat: float = 0.0, max_at: float = 1000.0, **more: float
+    name: str, created: float = 0.0, heartbeat: float = 0.0, max_at: float = 1000.0, **more: Any
 ) -> Session:
-    return Session(name, "p", created, heartbeat, max_at, **more)  # type: ignore[arg-type]  # only floats are passed
+    return Session(name, "p", created, heartbeat, max_at, **more)
 
 
 def test_a_session_lives_by_heartbeats_or_its_stream_up_to_its_end() -> None:
@@ -52,3 +55,25 @@ def test_the_newest_key_that_is_not_retired_signs() -> None:
     ticket = sign(new, "sid", 2e9)
     assert jwt.get_unverified_header(ticket) == {"alg": "HS256", "typ": "JWT", "kid": "new"}
     assert jwt.decode(ticket, "n" * 32, algorithms=["HS256"]) == {"sid": "sid", "exp": 2_000_000_000}
+
+
+def test_a_host_loads_the_model_of_the_booking_then_of_the_oldest_session() -> None:
+    sessions = (session("c", 3, model="small.en"), session("b", 2, model="base"), session("a", 1))
+    has = ("base", "small.en", "tiny.en")
+    assert Wishes(sessions).model(10, frozenset(), has) == "base"
+    booked = Booking("x", 50, 300, 0, "eve", model="Systran/faster-whisper-small.en")
+    wishes = Wishes(sessions, (booked,))
+    assert wishes.model(10, frozenset(), has) == "base"
+    assert wishes.model(10, frozenset(), has, lead=60) == "small.en"
+    assert wishes.model(100, frozenset(), has) == "small.en"
+    assert wishes.model(100, frozenset(), ("base",)) == "base", "who names a model the host lacks has no say"
+    assert wishes.model(500, frozenset(), has) is None, "nobody is left"
+    assert wishes.model(500, frozenset({"b"}), has) == "base", "its stream keeps it alive"
+    assert Wishes(sessions).model(10, frozenset(), ()) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [("base", "base"), ("Systran/faster-whisper-base", "base"), ("someone/else", "else")]
+)
+def test_models_short_names(model: str, name: str) -> None:
+    assert short_name(model) == name
