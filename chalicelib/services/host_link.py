@@ -80,7 +80,7 @@ def answer(context: Context, control: Control, instance_id: str, now: float) -> 
         "revoked": _revoked(control, view) if gpu else [],
         "upstreams": upstreams(observation, now),
         "watch": [] if gpu else _awake(observation),
-        "model": control.wishes.model(now, observation.streaming(), models, control.learned(context.rules).lead_s),
+        "model": control.wishes.model(now, observation.streaming(now), models, control.learned(context.rules).lead_s),
     }
 
 

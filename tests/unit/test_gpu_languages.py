@@ -37,7 +37,8 @@ def test_a_wrong_guess_on_a_breath_does_not_stick() -> None:
 def test_after_long_doubt_the_most_votes_win() -> None:
     guess = found(("la", 0.3, 5.0, True), ("de", 0.4, 5.0, True), ("la", 0.2, 5.0, True), ("de", 0.4, 5.0, True))
     assert guess is not None
-    assert (guess.code, guess.probability) == ("de", pytest.approx(0.2))
+    assert guess.code == "de"
+    assert guess.probability == pytest.approx(0.2)
 
 
 def test_decodes_of_the_same_words_again_do_not_vote() -> None:
