@@ -1,0 +1,1 @@
+../gpu_bootstrap/sigv4.py
