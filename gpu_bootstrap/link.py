@@ -47,6 +47,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
+if __package__:
+    from gpu_bootstrap import sigv4
+else:  # run as a program, with its module beside it
+    import sigv4  # type: ignore[import-not-found,no-redef]
+
 POLL_S = 0.5
 """How soon a change of this host is noticed."""
 HEALTH_TIMEOUT_S = 2.0
@@ -628,8 +633,9 @@ def read_health(url: str) -> Health:
 def post(settings: Settings, report: Mapping[str, Any]) -> dict[str, Any]:
     """Send a report; returns the checked answer. Raises LinkError."""
     headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "whisperlive-link"}
-    headers |= authentication(settings)
-    request = urllib.request.Request(settings.report_url, json.dumps(report).encode(), headers, method="POST")  # noqa: S310
+    body = json.dumps(report).encode()
+    headers |= authentication(settings, body)
+    request = urllib.request.Request(settings.report_url, body, headers, method="POST")  # noqa: S310
     try:
         with _open(request, POST_TIMEOUT_S) as answer:
             payload = answer.read(MOST_BYTES + 1)
@@ -644,14 +650,29 @@ def post(settings: Settings, report: Mapping[str, Any]) -> dict[str, Any]:
     return check_answer(payload)
 
 
-def authentication(settings: Settings) -> dict[str, str]:
-    """The header that proves which host this is; read anew each time, so that a changed key needs no restart."""
-    if settings.key_file is None:
+ROLE = sigv4.InstanceCredentials()
+"""This instance's role, on EC2."""
+
+
+def authentication(settings: Settings, body: bytes) -> dict[str, str]:
+    """The headers that prove which host this is: its key where it has one, else API Gateway's signature.
+
+    The key is read anew each time, so that a changed one needs no restart.
+    """
+    if settings.key_file is not None:
+        try:
+            return {"X-Host-Key": settings.key_file.read_text().strip()}
+        except (OSError, UnicodeDecodeError) as error:
+            raise LinkError(f"the host key cannot be read: {error}") from None
+    try:
+        region = sigv4.region_of(settings.api_url)
+    except ValueError:
         return {}
     try:
-        return {"X-Host-Key": settings.key_file.read_text().strip()}
-    except (OSError, UnicodeDecodeError) as error:
-        raise LinkError(f"the host key cannot be read: {error}") from None
+        credentials = ROLE.get()
+    except sigv4.CredentialsError as error:
+        raise LinkError(f"the report cannot be signed: {error}") from None
+    return sigv4.sign("POST", settings.report_url, body, credentials, region, "execute-api", time.time())
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -16,11 +16,12 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from gpu_bootstrap import link
+from gpu_bootstrap import link, sigv4
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,8 +41,9 @@ READY: dict[str, Any] = {
 # ---- pure --------------------------------------------------------------------------------------------------------
 
 
-def test_needs_nothing_but_the_standard_library() -> None:
-    tree = ast.parse((ROOT / "gpu_bootstrap/link.py").read_text())
+@pytest.mark.parametrize("name", ["link", "sigv4"])
+def test_needs_nothing_but_the_standard_library(name: str) -> None:
+    tree = ast.parse((ROOT / f"gpu_bootstrap/{name}.py").read_text())
     imported = {
         name.split(".")[0]
         for node in ast.walk(tree)
@@ -53,7 +55,39 @@ def test_needs_nothing_but_the_standard_library() -> None:
             else []
         )
     }
-    assert imported <= set(sys.stdlib_module_names)
+    assert imported <= {*sys.stdlib_module_names, "gpu_bootstrap", "sigv4"}
+
+
+def test_it_runs_as_a_program_with_its_module_beside_it(tmp_path: Path) -> None:
+    for name in ("link", "sigv4"):
+        (tmp_path / f"{name}.py").write_bytes((ROOT / f"edge_bootstrap/{name}.py").read_bytes())
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "link.py")], env={}, capture_output=True, text=True, check=False
+    )
+    assert "LINK_ROLE" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_on_ec2_a_report_is_signed_by_the_role_and_else_by_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = sigv4.Credentials("AKID", "secret", "token", 1e12)
+    monkeypatch.setattr(link, "ROLE", SimpleNamespace(get=lambda: held))
+    aws = {**GPU_ENV, "LINK_API_URL": "https://abc.execute-api.eu-central-1.amazonaws.com/api"}
+    signed = link.authentication(link.Settings.from_env(aws), b"{}")
+    assert signed["Authorization"].startswith("AWS4-HMAC-SHA256 Credential=AKID/")
+    assert "/eu-central-1/execute-api/aws4_request" in signed["Authorization"]
+    (tmp_path / "key").write_text("its key\n")
+    keyed = link.Settings.from_env({**aws, "LINK_KEY_FILE": str(tmp_path / "key")})
+    assert link.authentication(keyed, b"{}") == {"X-Host-Key": "its key"}
+    assert link.authentication(link.Settings.from_env(GPU_ENV), b"{}") == {}
+
+    def away() -> sigv4.Credentials:
+        raise sigv4.CredentialsError("the metadata service answers 503")
+
+    monkeypatch.setattr(link, "ROLE", SimpleNamespace(get=away))
+    with pytest.raises(link.LinkError, match="cannot be signed: the metadata service answers 503"):
+        link.authentication(link.Settings.from_env(aws), b"{}")
 
 
 def test_the_edge_runs_the_same_file() -> None:
