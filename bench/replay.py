@@ -29,6 +29,7 @@ from bench.speech import RATE
 from gpu_bootstrap import torch_stub
 from gpu_bootstrap.audio import AudioBuffer, Samples
 from gpu_bootstrap.commit import Piece
+from gpu_bootstrap.reading import QUIET_S, SHORT_WINDOW_S
 from gpu_bootstrap.recogniser import Decode, Policy, Recogniser
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,9 +72,9 @@ class Decodes:
         return pieces
 
 
-def encoder_s(length_s: float) -> float:
+def encoder_s(length_s: float, final: bool) -> float:
     """Seconds for features and encoder of so much audio; a parabola through what was measured from 3 to 20 s."""
-    heard = length_s + 2.0
+    heard = max(length_s + QUIET_S, SHORT_WINDOW_S if final else 0.0)
     return 0.02 + 0.006 * heard + 0.0003 * heard**2
 
 
@@ -96,7 +97,7 @@ def replay(samples: Samples, policy: Policy, decode: Decode, slower: float) -> t
         nonlocal now, spent
         pieces = decode(stretch, final, earlier)
         words = sum(len(piece.text.split()) for piece in pieces)
-        cost = slower * (encoder_s(len(stretch) / RATE) + COST[final] * words)
+        cost = slower * (encoder_s(len(stretch) / RATE, final) + COST[final] * words)
         now += cost
         spent += cost
         feed()  # what is said while a decode runs: by it the recogniser knows how long the decode took

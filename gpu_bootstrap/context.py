@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from gpu_bootstrap.commit import Piece
 from gpu_bootstrap.frames import RATE
 
-JOINT_S = 15.0
-"""Context and stretch together at most: longer reads a little better yet and takes twice the time on a CPU."""
+JOINT_S = 20.0
+"""Context and stretch together at most: of what was tried, the longest that a CPU decodes in a second."""
 LEAST_S = 4.0
 """What the longest joint decode may shrink to on a host that is slow just now."""
 PARTING_S = 0.6

@@ -17,6 +17,8 @@ from tests.bootstrap.launcher import RATE, Client, Launcher, reference, silence,
 QUIET_S = 6.0
 """Silence behind the speech; generous, since other tests may have both processors."""
 FIRST_WORD_S = 5.0
+FINAL_S = 4.0
+"""Of a limit of 1.5 s on a quiet machine, which bench.streaming and bench.tail measure."""
 
 
 def test_a_burst_with_the_end_right_behind_it_loses_no_word(launcher: Launcher) -> None:
@@ -201,3 +203,89 @@ def test_health_answers_while_decodes_run(launcher: Launcher) -> None:
     assert 0 < report["decode_s_p50"] <= report["decode_s_p95"]
     after = launcher.health() or {}
     assert 0 < after["final_s_p50"] <= after["final_s_p95"]
+
+
+def test_words_are_final_soon_after_their_pause(launcher: Launcher) -> None:
+    clip = speech("short")
+    with launcher.connect() as client:
+        client.until("SERVER_READY")
+        began = time.monotonic()
+        speaker = client.speak(np.concatenate([clip, silence(1.0), clip, silence(QUIET_S)]))
+        client.until_closed()
+        speaker.join()
+    assert jiwer.wer(" ".join(reference("short") * 2), " ".join(words(client.text))) < 0.15
+    finals = [
+        at - began
+        for at, message in zip(client.arrived, client.messages, strict=True)
+        if any(segment["completed"] for segment in message.get("segments", []))
+    ]
+    ends = [len(clip) / RATE, 2 * len(clip) / RATE + 1.0]
+    assert finals[0] - ends[0] < FINAL_S
+    assert finals[1] - ends[1] < FINAL_S
+
+
+def test_a_stop_right_after_the_last_word(launcher: Launcher) -> None:
+    clip = speech("short")
+    end = int(np.flatnonzero(np.abs(clip) > 0.01)[-1]) + 1
+    with launcher.connect() as client:
+        client.until("SERVER_READY")
+        client.stream(clip[:end])
+        ended = time.monotonic()
+        client.end()
+        client.until("END")
+        took = time.monotonic() - ended
+    assert words(client.text) == reference("short")
+    assert took < FINAL_S
+
+
+def test_others_hear_their_words_beside_a_backlog(launcher: Launcher) -> None:
+    backlog = np.concatenate([speech("train"), silence(0.6)] * 6)
+    clip = speech("short")
+    with launcher.connect("behind") as behind, launcher.connect("spoken") as spoken:
+        behind.until("SERVER_READY")
+        spoken.until("SERVER_READY")
+        behind.stream(backlog, pace=1000)
+        behind.end()
+        catching = threading.Thread(target=behind.until_closed, kwargs={"timeout": 90})
+        catching.start()
+        began = time.monotonic()
+        speaker = spoken.speak(np.concatenate([clip, silence(QUIET_S)]))
+        spoken.until_closed()
+        speaker.join()
+        catching.join()
+    assert words(spoken.text) == reference("short")
+    heard = words(behind.text)
+    assert jiwer.wer(" ".join(reference("train") * 6), " ".join(heard)) < 0.05
+    final_at = next(
+        at
+        for at, message in zip(spoken.arrived, spoken.messages, strict=True)
+        if any(segment["completed"] for segment in message.get("segments", []))
+    )
+    assert final_at - began - len(clip) / RATE < FINAL_S
+
+
+@pytest.mark.parametrize("kind", ["noise", "chord"])
+def test_sound_without_words_gives_no_words(launcher: Launcher, kind: str) -> None:
+    times = np.arange(15 * RATE) / RATE
+    if kind == "noise":
+        sound = np.random.default_rng(2).normal(0, 0.05, len(times))
+    else:
+        beat = 0.5 + 0.5 * np.sin(2 * np.pi * 2 * times)
+        sound = 0.1 * beat * sum(np.sin(2 * np.pi * pitch * times) for pitch in (262, 330, 392))
+    with launcher.connect() as client:
+        client.stream(sound.astype(np.float32), pace=4)
+        client.end()
+        client.until("END")
+    assert client.text == ""
+
+
+def test_the_same_sentence_five_times_as_it_is_spoken(launcher: Launcher) -> None:
+    clip = speech("short")
+    with launcher.connect() as client:
+        client.until("SERVER_READY")
+        speaker = client.speak(np.concatenate([np.concatenate([clip, silence(0.7)])] * 5), pace=2)
+        client.until_closed(timeout=60)
+        speaker.join()
+    heard = words(client.text)
+    assert heard.count("bridge") == heard.count("winter") == 5
+    assert jiwer.wer(" ".join(reference("short") * 5), " ".join(heard)) < 0.15, "a short word may be misheard"

@@ -29,14 +29,10 @@ def open_page(playwright_driver: Playwright, tmp_path: Path) -> Iterator[Callabl
     opened: list[Browser] = []
     complaints: list[str] = []
 
-    def make(
-        *, silence_s: float = 0.3, clip: Path = ROOT / "tests/speech/train.wav"
-    ) -> Page:
+    def make(*, silence_s: float = 0.3, clip: Path = ROOT / "tests/speech/train.wav") -> Page:
         chromium = browser(playwright_driver, spoken(tmp_path / "microphone.wav", clip, silence_s, 60))
         opened.append(chromium)
-        context = chromium.new_context(
-            ignore_https_errors=True, permissions=["microphone"], locale="en-GB"
-        )
+        context = chromium.new_context(ignore_https_errors=True, permissions=["microphone"], locale="en-GB")
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on(

@@ -17,9 +17,7 @@ SPOKEN = Path(__file__).resolve().parents[1] / "speech" / "train.txt"
 IDLE_MINUTES = 10
 
 
-def test_speech_from_a_sleeping_gpu_to_a_sleeping_gpu(
-    open_page: Callable[..., Page], sleeping_stack: Stack
-) -> None:
+def test_speech_from_a_sleeping_gpu_to_a_sleeping_gpu(open_page: Callable[..., Page], sleeping_stack: Stack) -> None:
     stack = sleeping_stack
     # Half a second of silence, then speech: the first sentence falls into the seconds of waking.
     page = open_page(silence_s=0.5)

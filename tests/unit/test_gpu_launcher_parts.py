@@ -103,6 +103,25 @@ def test_live_speech_goes_before_a_backlog_but_not_for_ever() -> None:
     assert order.index("backlog") == PASSED_OVER
 
 
+def test_two_places_are_two_turns_at_once_and_a_backlog_leaves_them_to_who_speaks() -> None:
+    turns, order = Turns(2), list[str]()
+
+    def take(name: str, first: bool) -> None:
+        with turns.take(first=first):
+            order.append(name)
+
+    with turns.take():
+        with turns.take():
+            assert turns.running == 2
+        backlog = threading.Thread(target=take, args=("backlog", False))
+        backlog.start()
+        wait_until(lambda: turns.waiting == 1, 5, "the backlog to stand in line")
+        take("live", True)
+        assert order == ["live"], "a place is free, but somebody speaks"
+    backlog.join(5)
+    assert order == ["live", "backlog"]
+
+
 class TestKeepalive:
     def test_a_peer_that_speaks_is_left_alone(self) -> None:
         keepalive = Keepalive(0)

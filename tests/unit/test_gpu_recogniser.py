@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_bootstrap.audio import AudioBuffer, Samples
@@ -25,6 +26,8 @@ class Speech:
             self.ramp[round(start * RATE) : round(end * RATE)] = number + 1
         self.audio = AudioBuffer()
         self.decodes: list[tuple[float, bool]] = []
+        self.decoding: Callable[[], None] = lambda: None
+        """What happens while a decode runs."""
         self.recogniser = Recogniser(self.audio, policy or Policy(), self.listen, self.decode)
 
     def listen(self, window: Samples, _base: float = 0.0) -> list[Span]:
@@ -33,6 +36,7 @@ class Speech:
 
     def decode(self, samples: Samples, final: bool, _earlier: str) -> list[Piece]:
         self.decodes.append((len(samples) / RATE, final))
+        self.decoding()
         found = []
         for start, end in self.listen(samples):
             number = int(samples[round((start + end) / 2 * RATE)])
@@ -110,6 +114,7 @@ def test_a_backlog_is_decoded_in_slices() -> None:
 pauses = st.lists(st.tuples(st.floats(0.2, 4.0), st.floats(0.9, 6.0)), max_size=8)
 
 
+@settings(deadline=None)
 @given(pauses, st.sampled_from([0.03, 0.1, 0.25, 1.0, 5.0]))
 def test_every_word_once_whatever_the_pauses_and_frames(shape: list[tuple[float, float]], frame_s: float) -> None:
     at, spans = 0.0, []
@@ -122,3 +127,96 @@ def test_every_word_once_whatever_the_pauses_and_frames(shape: list[tuple[float,
     times = [(found.base + piece.start, found.base + piece.end) for found in heard for piece in found.final]
     assert all(start <= end for start, end in times)
     assert all(one[0] <= other[0] + 1e-6 for one, other in itertools.pairwise(times))
+
+
+def test_an_utterance_is_decoded_before_its_pause_is_over_and_not_again() -> None:
+    speech = Speech([(0.5, 3.0)], 5.0, Policy(open_step_s=9.0))
+    heard_at: list[float] = []
+    speech.decoding = lambda: heard_at.append(speech.audio.received)
+    heard = speech.run()
+    assert final_text(heard) == said(speech.spans)
+    assert [final for _, final in speech.decodes] == [True]
+    assert 3.2 <= heard_at[0] < 3.35
+
+
+def test_when_the_voice_returns_before_the_pause_is_over_the_utterance_is_read_whole() -> None:
+    speech = Speech([(0.5, 3.0), (3.35, 5.0)], 7.0, Policy(open_step_s=9.0))
+    heard = speech.run()
+    finals = [found for found in heard if found.final]
+    assert len(finals) == 1
+    assert final_text(heard) == said(speech.spans)
+    assert any(found.open for found in heard), "what was decoded too early is shown as open"
+
+
+def test_the_voice_returns_while_the_early_decode_runs() -> None:
+    """Then the pause has been long enough, or not: either way every word comes once."""
+    for back_at in (3.3, 3.38, 3.42, 3.5):
+        speech = Speech([(0.5, 3.0), (back_at, 5.0)], 7.0, Policy(open_step_s=9.0))
+        fed = 0
+
+        def hear_on(speech: Speech = speech) -> None:
+            nonlocal fed
+            more = min(len(speech.ramp), fed + RATE // 2)
+            speech.audio.append(speech.ramp[fed:more])
+            fed = more
+
+        speech.decoding = hear_on
+        heard: list[Heard] = []
+        while fed < len(speech.ramp):
+            speech.audio.append(speech.ramp[fed : fed + 1600])
+            fed = min(len(speech.ramp), fed + 1600)
+            heard += [found for found in [speech.recogniser.step()] if found]
+        speech.audio.finish()
+        while speech.audio.received > speech.audio.done:
+            heard += [found for found in [speech.recogniser.step()] if found]
+        assert final_text(heard) == said(speech.spans), back_at
+
+
+def test_the_end_amid_an_early_decode_needs_no_other() -> None:
+    speech = Speech([(0.5, 3.0)], 3.25, Policy(open_step_s=9.0))
+    speech.decoding = speech.audio.finish
+    assert final_text(speech.run()) == said(speech.spans)
+    assert len(speech.decodes) == 1
+
+
+def test_the_end_right_after_the_last_word_is_one_decode() -> None:
+    speech = Speech([(0.5, 3.0)], 3.0, Policy(open_step_s=9.0))
+    assert final_text(speech.run()) == said(speech.spans)
+    assert len(speech.decodes) == 1
+
+
+def test_a_stream_dropped_amid_an_early_decode_says_nothing_more() -> None:
+    speech = Speech([(0.5, 3.0)], 5.0, Policy(open_step_s=9.0))
+    speech.decoding = speech.audio.abandon
+    for at in range(0, round(3.4 * RATE), 1600):
+        speech.audio.append(speech.ramp[at : at + 1600])
+        heard = speech.recogniser.step()
+        if speech.audio.abandoned:
+            break
+    assert speech.audio.abandoned
+    assert heard is None or not heard.final
+    assert speech.recogniser.step() is None
+
+
+def test_pauses_at_the_threshold_again_and_again() -> None:
+    for pause in (0.36, 0.38, 0.4, 0.42, 0.44):
+        spans = [(0.5 + n * (1.5 + pause), 2.0 + n * (1.5 + pause)) for n in range(12)]
+        speech = Speech([(round(a, 3), round(b, 3)) for a, b in spans], spans[-1][1] + 1.0)
+        assert final_text(speech.run()) == said(spans), pause
+
+
+def test_a_minute_without_a_pause_becomes_final_on_the_way() -> None:
+    speech = Speech([(0.5, 60.0)], 61.0)
+    heard = speech.run()
+    first = next(found for found in heard if found.final)
+    assert first.decoded_until is not None
+    assert first.decoded_until < 32.0
+
+
+def test_open_words_are_not_decoded_when_a_pause_has_likely_begun() -> None:
+    """Such a decode would delay that of the utterance's end by its own length."""
+    speech = Speech([(0.5, 3.0)], 5.0, Policy(open_step_s=0.1))
+    begun: list[float] = []
+    speech.decoding = lambda: begun.append(speech.audio.received)
+    speech.run()
+    assert not [at for at, (_, final) in zip(begun, speech.decodes, strict=True) if not final and at > 3.11]
