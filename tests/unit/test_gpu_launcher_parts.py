@@ -28,6 +28,13 @@ class TestSettings:
         assert (settings.model, settings.max_streams, settings.require_ticket) == ("tiny.en", 4, True)
         assert settings.max_connection_s is None
 
+    def test_models_lie_in_a_folder_or_at_a_path(self) -> None:
+        named = {"WHISPER_MODELS_PATH": "/models", "WHISPER_MODEL": "Systran/faster-whisper-base"}
+        settings = Settings.from_env(named)
+        assert (settings.model, settings.model_path) == ("base", Path("/models/base"))
+        settings = Settings.from_env({"WHISPER_MODELS_PATH": "/models", "WHISPER_MODEL_PATH": "/mine"})
+        assert (settings.models_path, settings.model_path) == (Path("/models"), Path("/mine"))
+
     def test_health_listens_where_the_websocket_does(self) -> None:
         assert Settings.from_env({"WHISPER_MODEL_PATH": "x", "WHISPER_HOST": "127.0.0.5"}).health_host == "127.0.0.5"
 
@@ -35,6 +42,7 @@ class TestSettings:
         ("name", "value"),
         [
             ("WHISPER_MODEL_PATH", ""),
+            ("WHISPER_MODEL", "../tiny.en"),
             ("WHISPER_PORT", "0"),
             ("WHISPER_PORT", "http"),
             ("WHISPER_MAX_STREAMS", "-1"),

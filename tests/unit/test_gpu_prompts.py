@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gpu_bootstrap.errors import HandshakeError
@@ -14,6 +14,7 @@ def letters(text: str) -> int:
 
 
 @given(st.text(max_size=400), st.text(max_size=400))
+@example("p" * 400, "h" * 400)
 def test_what_is_left_always_fits(prompt: str, hotwords: str) -> None:
     kept_prompt, kept_hotwords, _ = fitting(prompt, hotwords, letters)
     assert len(kept_hotwords or "") <= MOST_HOTWORDS

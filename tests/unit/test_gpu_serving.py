@@ -123,7 +123,7 @@ def test_the_last_decode_of_a_stream_that_leaves_is_waited_for(host: Host) -> No
     taker = threading.Thread(target=lambda: got.append(host.take("base", lambda _name, _s: waiting.set())))
     taker.start()
     assert waiting.wait(5)
-    assert (host.loads, got) == ([], [])
+    assert (host.serving.loading, got) == (None, [])
     first.done()
     taker.join(5)
     assert got[0].loaded.name == "base"
@@ -133,9 +133,15 @@ def test_the_first_in_line_has_its_model_and_the_next_is_told(host: Host) -> Non
     """Neither is served by a model that the other one asked away in between."""
     got: dict[str, Lease] = {}
     waiting = {name: threading.Event() for name in ("base", "tiny.en")}
+    late = threading.Event()
 
     def take(name: str) -> None:
-        got[name] = host.take(name, lambda _name, _s: waiting[name].set())
+        def told(_name: str, _waited_s: float) -> None:
+            waiting[name].set()
+            if name == "base":
+                assert late.wait(10), "the first in line comes back after the second has looked"
+
+        got[name] = host.take(name, told)
 
     with host.loading_held():
         takers = []
@@ -145,6 +151,10 @@ def test_the_first_in_line_has_its_model_and_the_next_is_told(host: Host) -> Non
             assert waiting[name].wait(5)
         assert host.serving.loading == "base"
         assert got == {}
+    host.wait_serving("base")
+    waiting["tiny.en"].clear()
+    assert waiting["tiny.en"].wait(5)
+    late.set()
     for taker in takers:
         taker.join(5)
     assert (got["base"].loaded.name, got["base"].excuse) == ("base", "")
