@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from chalicelib.domain.bookings import BOOKED, state_of
+from chalicelib.domain.bookings import BOOKED, BookingState, state_of
 from chalicelib.domain.rules import Rules
 from chalicelib.domain.times import to_text
 from chalicelib.domain.wishes import Booking
@@ -99,6 +99,48 @@ def cancel(context: Context, booking_id: str, cause: Cause) -> None:
         context.wishes_changed(cause)
         return
     raise Unavailable("The booking is being changed by others; delete it again.")
+
+
+def due_for_rehearsal(context: Context) -> list[str]:
+    """Ids of the bookings for whose next time the GPU wakes, and for which no canary spoke yet."""
+    control = load(context.store)
+    rules = control.learned(context.rules)
+    now = context.clock()
+    return [one.id for one in control.wishes.bookings if _rehearsable(one, rules, now)]
+
+
+def rehearsed(context: Context, booking_id: str, cause: Cause) -> None:
+    """A canary spoke through the whole chain and the words were right: the one place where that is written.
+
+    Whoever runs canaries calls it for each of `due_for_rehearsal` once the GPU is ready. It is for the time that
+    comes next; called again, or late, it changes nothing. NotFound when the booking was taken back meanwhile.
+    """
+    for _ in range(ATTEMPTS):
+        control = load(context.store)
+        now = context.clock()
+        rules = control.learned(context.rules)
+        booking = next((one for one in control.wishes.bookings if one.id == booking_id), None)
+        if booking is None:
+            raise NotFound(f"There is no booking {booking_id[:64]}.")
+        if not _rehearsable(booking, rules, now):
+            return
+        start = booking.nearest(now).start
+        key = booking_key(booking.id)
+        kept = None if booking.zone else booking.end + KEPT_S
+        said = f"rehearsed for {rules.clock(start, now)}: a canary spoke, and the words were right"
+        try:
+            context.store.write(
+                Put(key, data_of(replace(booking, rehearsed_for=start)), control.version(key), kept),
+                event(now, cause, "booking.rehearsed", booking.id, said),
+            )
+        except StoreConflict:
+            continue  # a pass has marked it: read again
+        return
+    raise Unavailable("The booking is being changed by others; rehearse it again.")
+
+
+def _rehearsable(booking: Booking, rules: Rules, now: float) -> bool:
+    return booking.kind == BOOKED and state_of(booking, rules, now) is BookingState.WAKING
 
 
 def _times(wanted: WantedBooking, rules: Rules, now: float) -> tuple[float, float]:

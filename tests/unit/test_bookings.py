@@ -165,6 +165,26 @@ def bookings_host_report(world: World) -> None:
     host_link.report(world.context, GPU, {"boot_id": "b", "status": "ready", "max_streams": 2})
 
 
+def test_a_rehearsal_is_written_in_one_place_and_once(world: World) -> None:
+    made = book(world, "2026-11-23T19:00", "2026-11-23T20:00")
+    assert bookings.due_for_rehearsal(world.context) == []
+    bookings.rehearsed(world.context, made["id"], CAUSE)
+    assert state(world) == "planned", "too early: another time's canary says nothing of this one"
+    world.clock.now = at("2026-11-23T18:56")
+    world.tick()
+    assert bookings.due_for_rehearsal(world.context) == [made["id"]]
+    for _ in range(2):
+        bookings.rehearsed(world.context, made["id"], CAUSE)
+    assert state(world) == "rehearsed"
+    assert bookings.due_for_rehearsal(world.context) == []
+    assert [action for action, _ in told(world)].count("booking.rehearsed") == 1
+    world.clock.now = at("2026-11-23T19:01")
+    bookings.rehearsed(world.context, made["id"], CAUSE)
+    assert state(world) == "running"
+    with pytest.raises(NotFound):
+        bookings.rehearsed(world.context, "nobody", CAUSE)
+
+
 def test_no_capacity_is_told_in_time_and_a_missed_one_afterwards(world: World) -> None:
     book(world, "2026-11-23T19:00", "2026-11-23T19:30")
     world.machines.no_room = {("g4dn.xlarge", "eu-central-1a")}
