@@ -21,8 +21,8 @@ def test_as_much_as_fits_is_put_before() -> None:
     context = Context()
     for number in range(6):
         context.remember(samples(4), f"sentence {number}")
-    assert [s.words[1] for s in context.before(samples(3))] == ["3", "4", "5"]
-    assert [s.words[1] for s in context.before(samples(8))] == ["5"]
+    assert [s.words[1] for s in context.before(samples(3))] == ["2", "3", "4", "5"]
+    assert [s.words[1] for s in context.before(samples(8))] == ["3", "4", "5"]
     assert context.before(samples(JOINT_S)) == []
 
 

@@ -11,9 +11,7 @@ from chalicelib.domain.tickets import TicketKey, TicketKeys, sign
 from chalicelib.domain.wishes import Booking, Order, OrderKind, Session, Wishes, short_name
 
 
-def session(
-    name: str, created: float = 0.0, heartbeat: float = 0.0, max_at: float = 1000.0, **more: Any
-) -> Session:
+def session(name: str, created: float = 0.0, heartbeat: float = 0.0, max_at: float = 1000.0, **more: Any) -> Session:
     return Session(name, "p", created, heartbeat, max_at, **more)
 
 
