@@ -34,6 +34,9 @@ chaos: setup  ## 10,000 random histories of the engine with faults (CHAOS_HISTOR
 defects: setup  ## stock WhisperLive's defects, looked for in stock and in ours: writes docs/defects.md (4 minutes)
 	$(PY) -m bench.defects --write docs/defects.md
 
+endurance: setup  ## the long ones: offline for minutes, frozen and slow networks, the real chain under faults
+	$(PY) -m pytest -m endurance --timeout 900
+
 package: setup  ## the Lambda package under build/lambda
 	$(PY) -m tests.package.build build/lambda
 
@@ -50,4 +53,4 @@ clean:  ## removes what the targets above made, .venv included
 	rm -rf .venv .local build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis whisperlive_edge.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-hosts lint check chaos defects package screenshots speech locks clean
+.PHONY: help setup demo test test-hosts lint check chaos defects endurance package screenshots speech locks clean

@@ -6,13 +6,15 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Protocol
 
 import av
 import av.error
 import numpy as np
 
 from whisperctl.errors import UsageError
-from whisperctl.protocol import RATE, Samples
+from whisperctl.session.connection import RATE
+from whisperctl.session.ring import Samples
 
 BLOCK_SAMPLES = RATE // 10
 """What a live source hands over at once: 0.1 s."""
@@ -51,6 +53,21 @@ def decode_file(path: Path) -> Samples:
     # Resampling can overshoot full scale by a little, and float files may hold anything; the host takes [-1, 1].
     clipped: Samples = np.clip(np.nan_to_num(samples), -1.0, 1.0).astype("<f4")
     return clipped
+
+
+class Source(Protocol):
+    """Samples as they come, from a file or a microphone."""
+
+    @property
+    def at_once(self) -> bool:
+        """Whether everything is handed over before anybody could have heard it."""
+
+    @property
+    def withheld(self) -> int:
+        """Samples that exist and were not handed over."""
+
+    def stop(self) -> None: ...
+    def blocks(self) -> AsyncIterator[Samples]: ...
 
 
 class FileSource:
@@ -151,9 +168,6 @@ class MicrophoneSource:
         if not got and not self._stopped:
             words = (await complaint).decode(errors="replace").strip().splitlines()
             raise UsageError(f"the microphone gives nothing: {words[0] if words else 'no reason given'}")
-
-
-Source = FileSource | MicrophoneSource
 
 
 def _short(error: BaseException) -> str:

@@ -12,9 +12,9 @@ from whisperctl.api import Api
 from whisperctl.audio import FileSource, decode_file
 from whisperctl.commands.power import await_phase
 from whisperctl.errors import CtlError
+from whisperctl.session.transcript import Segment
 from whisperctl.stack import StackInfo
 from whisperctl.streaming import Report, Stream, Wish
-from whisperctl.transcript import Segment
 from whisperctl.wer import word_error_rate
 
 SPEECH = Path(__file__).parent / "speech" / "check.wav"
@@ -56,7 +56,7 @@ class _Stopwatch:
             self._phase, self._since = phase, elapsed_s
 
     def final(self, segment: Segment) -> None: ...
-    def partial(self, text: str) -> None: ...
+    def partial(self, text: str, stable: int) -> None: ...
     def notice(self, sentence: str) -> None: ...
 
 

@@ -14,8 +14,8 @@ from typing import Any, ParamSpec, TypeVar
 import click
 
 from whisperctl.errors import CtlError
+from whisperctl.session.transcript import Segment
 from whisperctl.stack import DEFAULT_STATE_DIR
-from whisperctl.transcript import Segment
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,6 +27,11 @@ PHASES = {
     "waking.service": "the speech model loads",
     "ready": "ready",
     "live": "listening",
+    "behind": "listening; the words catch up",
+    "slow": "listening; the network is slow, what is said is kept",
+    "reconnecting": "connecting again; what is said is kept",
+    "full": "every place on the GPU is taken; what is said is kept",
+    "finishing": "finishing the last words",
     "draining": "the GPU finishes its streams",
     "stopping": "the GPU goes to sleep",
     "failed": "the GPU cannot start",
@@ -80,7 +85,10 @@ def note(sentence: str) -> None:
 
 
 class StreamView:
-    """Live words: final ones stay as lines on stdout, the uncertain ones are rewritten below on a terminal."""
+    """Live words: final ones stay as lines on stdout; open ones are rewritten below on a terminal, stable ones plain,
+
+    the rest dim.
+    """
 
     def __init__(self, *, words: bool) -> None:
         """`words`: print the words; False leaves stdout to a report."""
@@ -106,13 +114,23 @@ class StreamView:
             self._wipe()
             click.echo(segment.text)
 
-    def partial(self, text: str) -> None:
-        if self._live and text != self._shown_partial:
-            self._wipe()
-            width = max(20, shutil.get_terminal_size().columns) - 1
-            shown = text if len(text) <= width else "…" + text[-(width - 1) :]
-            click.echo(click.style(shown, dim=True), nl=False)
-            self._shown_partial = text
+    def partial(self, text: str, stable: int) -> None:
+        words = text.split()
+        styled = click.style(" ".join(words[stable:]), dim=True)
+        line = " ".join([*words[:stable], styled]) if words[stable:] else " ".join(words)
+        if not self._live or line == self._shown_partial:
+            return
+        width = max(20, shutil.get_terminal_size().columns) - 1
+        hidden = 0
+        while words and len(" ".join(words)) > width - 2:
+            words.pop(0)
+            hidden += 1
+        sure, open_words = words[: max(0, stable - hidden)], words[max(0, stable - hidden) :]
+        self._wipe()
+        click.echo(("… " if hidden else "") + " ".join(sure), nl=False)
+        if open_words:
+            click.echo((" " if sure else "") + click.style(" ".join(open_words), dim=True), nl=False)
+        self._shown_partial = line
 
     def _note(self, sentence: str) -> None:
         self._wipe()

@@ -1,14 +1,15 @@
-"""One stream from source to transcript: the thin shell around `whisperctl.protocol`.
+"""One stream from source to transcript: the thin shell around `whisperctl.session`.
 
-Capture begins at once, while the GPU wakes; nothing is sent before SERVER_READY and nothing captured is dropped.
-Three things run side by side: capture fills the backlog, the connection empties it as fast as the server takes it,
-heartbeats keep the session.
+Capture begins at once, while the GPU wakes, and goes on whatever the network does. Side by side run: capture, which
+fills the ring; the carrier's sockets, which empty it; the session's HTTP calls; and a clock.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import random
 import time
 import uuid
 from collections.abc import Callable
@@ -16,37 +17,29 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import websockets
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.typing import Subprotocol
-
-from whisperctl.api import Api, ApiProblem, Session, plain_reason
+from whisperctl import faults
+from whisperctl.api import Api, ApiProblem, Session
 from whisperctl.audio import Source
 from whisperctl.errors import CtlError, NotReachable, Refused
-from whisperctl.protocol import (
-    RATE,
-    Backlog,
-    Closing,
-    Connection,
-    Ended,
-    Notice,
-    Progress,
-    Ready,
-    Segments,
-    State,
-)
+from whisperctl.relay import Relay
+from whisperctl.session import carrier as to_do
+from whisperctl.session.carrier import Carrier, Effect, Over
+from whisperctl.session.connection import RATE
+from whisperctl.session.ring import Ring
+from whisperctl.session.transcript import Segment
+from whisperctl.sockets import Socket
 from whisperctl.stack import StackInfo
-from whisperctl.transcript import Segment, Transcript
 
 HEARTBEAT_S = 30.0
+TICK_S = 0.1
 WAKE_PATIENCE_S = 900.0
-"""Longest wait for a GPU: the ladder's cool-downs included."""
+"""Longest wait for a GPU, the ladder's cool-downs included, and for a network that went away."""
 CONNECT_PATIENCE_S = 20.0
-"""How long a connection is tried anew while no audio was sent yet."""
-FLUSH_PATIENCE_S = 30.0
-"""Longest silence of the server between END_OF_AUDIO and END."""
-STOPPED_PATIENCE_S = 10.0
-"""The same after `stop`: somebody waits at the prompt."""
+"""Longest wait for the first connection of a session that has its place."""
+API_PATIENCE_S = 60.0
+"""How long the API may be away while a GPU wakes."""
+BEHIND_S = 5.0
+"""Words this far behind the speech are told."""
 
 
 class View(Protocol):
@@ -54,7 +47,7 @@ class View(Protocol):
 
     def phase(self, phase: str, elapsed_s: float, usual_s: float | None) -> None: ...
     def final(self, segment: Segment) -> None: ...
-    def partial(self, text: str) -> None: ...
+    def partial(self, text: str, stable: int) -> None: ...
     def notice(self, sentence: str) -> None: ...
 
 
@@ -84,6 +77,8 @@ class Report:
     close_code: int | None = None
     problem: str | None = None
     """Why the stream ended early, in one sentence."""
+    faults: list[dict[str, Any]] = field(default_factory=list)
+    """Each fault made on purpose: kind, at_s, for_s, and live_again_s after its end, None when never."""
 
 
 class Stream:
@@ -99,21 +94,32 @@ class Stream:
         wish: Wish,
         view: View,
         clock: Callable[[], float] = time.monotonic,
+        plan: faults.Plan | None = None,
     ) -> None:
         self.report = Report()
         self._stack, self._source, self._wish, self._view, self._clock = stack, source, wish, view, clock
-        self._backlog = Backlog()
-        self._captured = False
-        self._stopped = False
-        self._capture_error: CtlError | None = None
+        self._plan = plan or faults.Plan()
+        self._ring = Ring()
+        self._sockets: dict[int, Socket] = {}
+        self._carrier = Carrier(
+            buffered=lambda conn: self._sockets[conn].buffered if conn in self._sockets else 0,
+            jitter=random.random,
+            patience_s=WAKE_PATIENCE_S,
+        )
+        self._session: Session | None = None
+        self._relay: Relay | None = None
+        self._captured = self._stopped = False
+        self._error: CtlError | None = None
+        """Raised where somebody waits."""
+        self._last_reason = ""
         self._fresh = asyncio.Event()
-        self._transcript = Transcript()
-        self._connection: Connection | None = None
-        """The one that carries the audio; also after its end."""
-        self._over = False
-        """No connection will carry anything any more: what is not confirmed is lost."""
+        self._over = asyncio.Event()
+        self._renew = asyncio.Event()
+        self._given_up = False
         self._began = clock()
+        self._placed_at: float | None = None
         self._ended_at: float | None = None
+        self._heard_at = 0.0
 
     def stop(self) -> None:
         """End the capture; what was captured is still sent and its words are awaited, on a GPU yet to wake too.
@@ -123,7 +129,8 @@ class Stream:
         self._stopped = True
         self._source.stop()
         if self._source.at_once:
-            self._backlog.cut(max(self._backlog.start, self._sent))
+            self._ring.cut(max(self._ring.start, self._carrier.sent))
+            self._do(self._carrier.captured(self._ring.end, self._clock()))
         self._fresh.set()
 
     @property
@@ -133,20 +140,13 @@ class Stream:
     @property
     def lost_seconds(self) -> float:
         """Captured, and known never to be confirmed; after a break also the rest of a file."""
-        if not self._over:
+        carrier = self._carrier
+        if not (carrier.over or self._given_up):
             return 0.0
-        lost = self._backlog.end - self._confirmed
+        lost = self._ring.end - carrier.confirmed
         if not self._stopped:
             lost += self._source.withheld
         return round(max(0, lost) / RATE, 3)
-
-    @property
-    def _confirmed(self) -> int:
-        return self._connection.confirmed if self._connection else 0
-
-    @property
-    def _sent(self) -> int:
-        return self._connection.next_sample if self._connection else 0
 
     async def run(self) -> Report:
         """Wake, stream, await the last word, end the session. CtlError when the stack refuses or is away.
@@ -154,35 +154,76 @@ class Stream:
         A stream that broke after audio was sent does not raise: `lost_seconds` and `problem` say so.
         """
         with Api(self._stack, "speaker") as api:
-            capture = asyncio.create_task(self._capture())
-            session: Session | None = None
-            heartbeat: asyncio.Task[None] | None = None
+            tasks = [asyncio.create_task(self._capture())]
             try:
-                session = await self._open(api)
-                heartbeat = asyncio.create_task(self._heartbeats(api, session.id))
-                await self._converse(await self._reserved(api, session))
+                await self._begin(api)
+                work = [self._heartbeats(api), self._places(api), self._ticks()]
+                if self._plan.faults and self._relay is not None:
+                    work.append(self._faults(self._relay))
+                tasks += [self._watched(asyncio.create_task(each)) for each in work]
+                await self._over.wait()
+                self._judge()
             except _NothingSaid:
                 pass
             finally:
-                self._over = True
+                self._given_up = True
                 self._source.stop()
-                await _finished(capture, heartbeat)
+                await _finished(*tasks)
+                for socket in self._sockets.values():
+                    await socket.gone()
+                if self._relay is not None:
+                    await self._relay.stop()
                 self._sum_up()
-                if session is not None:
-                    await self._close(api, session.id)
+                if self._session is not None:
+                    await self._close(api, self._session.id)
         return self.report
 
+    async def _begin(self, api: Api) -> None:
+        self._session = await self._open(api)
+        await self._reserved(api)
+        if self._plan:
+            address = urlsplit(self._session.ws_url)
+            port = address.port or (443 if address.scheme == "wss" else 80)
+            self._relay = Relay(address.hostname or "localhost", port)
+            self._relay.kbps = self._plan.kbps
+            await self._relay.start()
+        self._placed_at = self._clock()
+        self._do(self._carrier.place(self._placed_at))
+
+    def _watched(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
+        """A task whose failure ends the stream; it is raised when the task is awaited."""
+        task.add_done_callback(lambda done: None if done.cancelled() or not done.exception() else self._over.set())
+        return task
+
+    def _judge(self) -> None:
+        """How it ended, once nothing more will come."""
+        over = self._carrier.over
+        if self._error is not None:
+            raise self._error
+        if over is None or over.complete:
+            return
+        self.report.close_code = over.code
+        if not self._carrier.was_live:
+            raise Refused(over.sentence) if over.code else NotReachable(over.sentence)
+        self.report.problem = over.sentence
+
+    # Capture.
+
     async def _capture(self) -> None:
-        """Fill the backlog until the source ends; its error is raised where somebody waits."""
+        """Fill the ring until the source ends; its error is raised where somebody waits."""
         try:
             async for block in self._source.blocks():
-                self._backlog.append(block)
+                self._ring.append(block)
+                self._do(self._carrier.captured(self._ring.end, self._clock()))
                 self._fresh.set()
         except CtlError as error:
-            self._capture_error = error
+            self._error = error
+            self._over.set()
         finally:
             self._captured = True
             self._fresh.set()
+            if self._error is None:
+                self._do(self._carrier.finish(self._clock()))
 
     # The session: HTTP calls run in threads, since httpx's client is the synchronous one everywhere else too.
 
@@ -190,42 +231,69 @@ class Stream:
         wanted = {"language": self._wish.language, "model": self._wish.model, "task": self._wish.task}
         return await asyncio.to_thread(api.open_session, wanted, str(uuid.uuid4()))
 
-    async def _reserved(self, api: Api, session: Session) -> Session:
+    async def _reserved(self, api: Api) -> None:
         """Poll until a place is reserved on a ready GPU; Refused when the stack gives up."""
-        while not (session.ticket and session.phase == "ready" and session.place == "reserved"):
+        assert self._session is not None
+        missed_since: float | None = None
+        while not _has_place(self._session):
             waited = self._elapsed()
-            self._view.phase(session.phase, waited, session.usual_s)
-            if session.notice:
-                self._view.notice(session.notice)
+            self._show(self._session)
             if waited > WAKE_PATIENCE_S:
-                raise Refused(f"no place on a GPU after {waited:.0f} s; last phase {session.phase}")
-            if self._capture_error is not None:
-                raise self._capture_error
-            await self._pause(session.poll_after_s)
-            session = await asyncio.to_thread(api.session, session.id)
-        self._view.phase("ready", self._elapsed(), session.usual_s)
-        return session
+                raise Refused(f"no place on a GPU after {waited:.0f} s; last phase {self._session.phase}")
+            if self._error is not None:
+                raise self._error
+            await self._pause(self._session.poll_after_s)
+            try:
+                self._session = await asyncio.to_thread(api.session, self._session.id)
+                missed_since = None
+            except NotReachable as error:
+                missed_since = missed_since or self._clock()
+                if self._clock() - missed_since > API_PATIENCE_S:
+                    raise
+                self._view.notice(error.message)
+        self._view.phase("ready", self._elapsed(), self._session.usual_s)
 
-    async def _pause(self, seconds: float) -> None:
-        """Wait; ended, with the stream, once it was stopped with nothing captured."""
-        until = self._clock() + seconds
+    async def _places(self, api: Api) -> None:
+        """Ask for a place whenever the carrier wants one; another session when this one lapsed."""
         while True:
-            self._fresh.clear()
-            if self._stopped and self._captured and not self._backlog.end:
-                raise _NothingSaid
-            left = until - self._clock()
-            if left <= 0:
-                return
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._fresh.wait(), left)
+            await asyncio.sleep(self._session.poll_after_s if self._session else 1.0)
+            if not self._carrier.wants_place:
+                continue
+            try:
+                if self._renew.is_set():
+                    self._session = await self._open(api)
+                    self._renew.clear()
+                elif self._session is not None:
+                    self._session = await asyncio.to_thread(api.session, self._session.id)
+            except ApiProblem as problem:
+                if self._renew.is_set():
+                    self._do(self._carrier.give_up(problem.message, self._clock()))
+                elif problem.status in (404, 410):
+                    self._do(self._carrier.session_over(problem.message, self._clock()))
+                else:
+                    self._view.notice(problem.message)
+            except NotReachable as error:  # the ticket in hand may still open a connection
+                self._view.notice(error.message)
+            else:
+                assert self._session is not None
+                if _has_place(self._session):
+                    self._do(self._carrier.place(self._clock()))
+                else:
+                    self._show(self._session)
 
-    async def _heartbeats(self, api: Api, session_id: str) -> None:
+    async def _heartbeats(self, api: Api) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
+            if self._session is None or self._renew.is_set():
+                continue
             try:
-                await asyncio.to_thread(api.heartbeat, session_id, self.lost_seconds)
+                await asyncio.to_thread(api.heartbeat, self._session.id, self.lost_seconds)
+                self._carrier.contact(self._clock())
             except ApiProblem as problem:
-                self._view.notice(problem.message)
+                if problem.status in (404, 410):
+                    self._do(self._carrier.session_over(problem.message, self._clock()))
+                else:
+                    self._view.notice(problem.message)
             except NotReachable as error:  # a stream needs no API while it runs
                 self._view.notice(error.message)
 
@@ -241,140 +309,153 @@ class Stream:
         except NotReachable as error:
             self._view.notice(error.message)
 
-    # The connection.
+    # Time.
 
-    async def _converse(self, session: Session) -> None:
-        """Connect, stream, flush. Retries while no audio was sent; afterwards a broken stream is reported."""
-        loop_until = self._clock() + CONNECT_PATIENCE_S
-        pause = 0.2
+    async def _ticks(self) -> None:
+        shown = ""
         while True:
-            closing = await self._attempt(session)
-            if closing is None:
-                return
-            if closing.final or self._clock() > loop_until:
-                self.report.close_code = closing.code
-                raise Refused(closing.sentence) if closing.code else NotReachable(closing.sentence)
-            await self._pause(pause)
-            pause = min(2.0, pause * 2)
+            now = self._clock()
+            self._do(self._carrier.tick(now))
+            never = not self._carrier.was_live and not self._carrier.full
+            if never and self._placed_at is not None and now - self._placed_at > CONNECT_PATIENCE_S:
+                self._do(self._carrier.give_up(self._last_reason or "the server does not answer", now))
+            shown = self._show_state(shown)
+            await asyncio.sleep(TICK_S)
 
-    async def _attempt(self, session: Session) -> Closing | None:
-        """One connection. None: it carried the stream. A Closing: it ended before any audio was sent."""
-        connection = Connection(
-            session.id, self._wish.language, self._wish.task, self._wish.model, offset=self._confirmed
-        )
-        self._connection = connection
-        try:
-            async with _socket(self._stack, session) as socket:
-                await socket.send(connection.hello())
-                code, reason = await self._carry(socket, connection)
-        except (OSError, websockets.exceptions.InvalidHandshake, TimeoutError) as error:
-            return Closing(None, f"{session.ws_url} is not reachable: {plain_reason(error)}", final=False)
-        untouched = connection.state is State.HANDSHAKE
-        ended = connection.state is State.ENDED
-        closing = connection.closed(code, reason)
-        if untouched:
-            return closing
-        self._over = True
-        self.report.close_code = code
-        if not ended:
-            self.report.problem = closing.sentence
-        return None
-
-    async def _carry(self, socket: ClientConnection, connection: Connection) -> tuple[int | None, str]:
-        """Send and receive until the socket closes; return its close code and reason."""
-        sender = asyncio.create_task(self._send(socket, connection))
-        try:
-            while True:
-                try:
-                    message = await self._message(socket, connection)
-                except TimeoutError:
-                    self._view.notice(f"no answer for {self._patience_s:.0f} s after the end of the audio")
-                    break
-                except websockets.exceptions.ConnectionClosed:
-                    break
-                self._hear(connection, message)
-                if connection.state is State.ENDED:
-                    break
-        finally:
-            await _finished(sender)
-        await socket.close()
-        return socket.close_code, socket.close_reason or ""
-
-    @property
-    def _patience_s(self) -> float:
-        return STOPPED_PATIENCE_S if self._stopped else FLUSH_PATIENCE_S
-
-    async def _message(self, socket: ClientConnection, connection: Connection) -> str | bytes:
-        """The next message; TimeoutError once the server was silent for too long after END_OF_AUDIO."""
-        receiving = asyncio.ensure_future(socket.recv())
-        heard_at = self._clock()
-        try:
-            while not receiving.done():
-                # Looks again and again, since END_OF_AUDIO is sent, and `stop` called, while it waits.
-                await asyncio.wait([receiving], timeout=0.5)
-                since = max(heard_at, self._ended_at or heard_at)
-                if connection.state is State.ENDING and self._clock() - since > self._patience_s:
-                    raise TimeoutError
-            return await receiving
-        finally:
-            receiving.cancel()
-
-    async def _send(self, socket: ClientConnection, connection: Connection) -> None:
-        """Empty the backlog into the socket as the protocol allows, then ask for the last words."""
+    async def _pause(self, seconds: float) -> None:
+        """Wait; ended, with the stream, once it was stopped with nothing captured."""
+        until = self._clock() + seconds
         while True:
             self._fresh.clear()
-            frame = connection.frame(self._backlog, self._clock())
-            if frame is not None:
-                await socket.send(frame)
-                continue
-            if self._capture_error is not None:
-                await socket.close()  # wakes the receiving side
-                raise self._capture_error
-            sent_all = self._captured and connection.next_sample == self._backlog.end
-            if sent_all and connection.state is State.STREAMING:
-                break
-            # Woken by new samples and by every message; the bound lets a stock server's allowance grow.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._fresh.wait(), 0.25)
-        self._ended_at = self._clock()
-        await socket.send(connection.end())
-
-    def _hear(self, connection: Connection, message: str | bytes) -> None:
-        event = connection.receive(message, self._clock())
-        self._fresh.set()
-        match event:
-            case Ready():
-                self.report.ready_s = self._elapsed()
-                self._view.phase("live", self._elapsed(), None)
-            case Segments():
-                new = self._transcript.update(event.segments, event.offset_s)
-                if self.report.first_word_s is None and (new or self._transcript.partial):
-                    self.report.first_word_s = self._elapsed()
-                for segment in new:
-                    self._view.final(segment)
-                self._view.partial(self._transcript.partial.text if self._transcript.partial else "")
-            case Progress():
-                # One second stays for the overlap that a later connection may need.
-                self._backlog.release(event.confirmed - RATE)
-            case Notice():
-                self._view.notice(event.sentence)
-            case Ended():
-                self._transcript.finish()
-                self._view.partial("")
-                if self._ended_at is not None:
-                    self.report.final_after_end_s = round(self._clock() - self._ended_at, 3)
-            case None:
+            if self._stopped and self._captured and not self._ring.end:
+                raise _NothingSaid
+            left = until - self._clock()
+            if left <= 0:
                 return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._fresh.wait(), left)
+
+    async def _faults(self, relay: Relay) -> None:
+        while not self._carrier.was_live:
+            await asyncio.sleep(0.02)
+        await faults.play(
+            self._plan,
+            relay,
+            lambda moment: self._carrier.state in ("live", "finishing") and self._heard_at > moment,
+            self.report.faults,
+        )
+
+    # What the carrier wants done.
+
+    def _do(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case to_do.Connect(conn):
+                    self._connect(conn)
+                case to_do.Hello(conn):
+                    self._sockets[conn].send(self._hello())
+                case to_do.Audio(conn, first, count):
+                    self._sockets[conn].send(self._ring.read(first, count).tobytes())
+                case to_do.End(conn):
+                    self._ended_at = self._clock()
+                    self._sockets[conn].send(b"END_OF_AUDIO")
+                case to_do.Close(conn):
+                    self._sockets[conn].close()
+                case to_do.Renew():
+                    self._renew.set()
+                case to_do.Words(finals):
+                    self._show_words(finals)
+                case to_do.Notice(sentence):
+                    self._view.notice(sentence)
+                case Over():
+                    self._end(effect)
+        self._ring.release(self._carrier.keep_from)
+
+    def _connect(self, conn: int) -> None:
+        assert self._session is not None
+        carrier = self._carrier
+
+        def message(text: str | bytes) -> None:
+            self._heard_at = self._clock()
+            self._do(carrier.message(conn, text, self._heard_at))
+            if carrier.was_live and self.report.ready_s is None:
+                self.report.ready_s = self._elapsed()
+
+        def closed(code: int | None, reason: str) -> None:
+            self._last_reason = reason or self._last_reason
+            self._do(carrier.closed(conn, code, reason, self._clock()))
+
+        try:
+            self._sockets[conn] = Socket(
+                self._stack,
+                self._session,
+                relay_port=self._relay.port if self._relay else None,
+                opened=lambda: self._do(carrier.opened(conn, self._clock())),
+                message=message,
+                closed=closed,
+            )
+            self._watched(self._sockets[conn].task)
+        except Refused as error:
+            self._error = error
+            self._over.set()
+
+    def _hello(self) -> str:
+        """WhisperLive's handshake."""
+        assert self._session is not None
+        wish: dict[str, Any] = {
+            "uid": self._session.id,
+            "task": self._wish.task,
+            "language": self._wish.language,
+            "use_vad": True,
+        }
+        if self._wish.model:
+            wish["model"] = self._wish.model
+        return json.dumps(wish)
+
+    def _end(self, over: Over) -> None:
+        if over.complete:
+            self.report.close_code = over.code
+            if self._ended_at is not None:
+                self.report.final_after_end_s = round(self._clock() - self._ended_at, 3)
+        self._over.set()
+
+    # What a person sees.
+
+    def _show(self, session: Session) -> None:
+        self._view.phase(session.phase, self._elapsed(), session.usual_s)
+        if session.notice:
+            self._view.notice(session.notice)
+
+    def _show_state(self, shown: str) -> str:
+        carrier = self._carrier
+        state = carrier.state
+        if state == "live" and carrier.slow_network:
+            state = "slow"
+        elif state == "live" and carrier.reconnects and carrier.behind_s > BEHIND_S:
+            state = "behind"
+        # "ready", which the place has told already, says more than "connecting".
+        if state != shown and state not in ("waiting", "connecting", "over"):
+            self._view.phase(state, self._elapsed(), None)
+        return state
+
+    def _show_words(self, finals: tuple[Segment, ...]) -> None:
+        transcript = self._carrier.transcript
+        if self.report.first_word_s is None and (finals or transcript.partial):
+            self.report.first_word_s = self._elapsed()
+        for segment in finals:
+            self._view.final(segment)
+        self._view.partial(transcript.partial.text if transcript.partial else "", transcript.stable)
 
     def _elapsed(self) -> float:
         return round(self._clock() - self._began, 3)
 
     def _sum_up(self) -> None:
-        report, transcript = self.report, self._transcript
+        report, transcript = self.report, self._carrier.transcript
         report.transcript = transcript.text
         report.segments = [segment.as_dict() for segment in transcript.finals]
         if transcript.partial is not None:  # never confirmed: in the segments, marked, and not in the text
             report.segments.append(transcript.partial.as_dict())
+        report.reconnects = self._carrier.reconnects
         report.lost_seconds = self.lost_seconds
 
 
@@ -382,29 +463,14 @@ class _NothingSaid(Exception):
     """Stopped before anything was captured."""
 
 
-def _socket(stack: StackInfo, session: Session) -> connect:
-    """A connection to the session's address. Refused when the ticket would travel unencrypted."""
-    tls = stack.tls()
-    if tls is not None and urlsplit(session.ws_url).scheme != "wss":
-        raise Refused(f"the stack gives an address without encryption: {session.ws_url}")
-    loopback = urlsplit(session.ws_url).hostname in ("localhost", "127.0.0.1", "::1")
-    return connect(
-        session.ws_url,
-        subprotocols=[Subprotocol("bearer"), Subprotocol(session.ticket or "")],
-        ssl=tls,
-        proxy=None if loopback else True,
-        compression=None,  # float samples do not compress
-        open_timeout=10,
-        close_timeout=3,
-        max_size=2**22,
-    )
+def _has_place(session: Session) -> bool:
+    return bool(session.ticket) and session.phase == "ready" and session.place == "reserved"
 
 
-async def _finished(*tasks: asyncio.Task[None] | None) -> None:
-    """Cancel what still runs and wait for its end; an error of a task that was done is not lost."""
+async def _finished(*tasks: asyncio.Task[None]) -> None:
+    """Wait for the end of what ends by itself, cancel the rest; an error of a task that was done is not lost."""
     for task in tasks:
-        if task is None:
-            continue
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, websockets.exceptions.ConnectionClosed):
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError):
             await task

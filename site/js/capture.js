@@ -5,7 +5,7 @@
  * another rate, some phones the rate) the context has the device's rate and the worklet converts.
  */
 
-import { RATE } from "./stream.js";
+import { RATE } from "./session/connection.js";
 
 /** A reason why nothing can be recorded; `message` is a sentence to show. */
 export class CaptureError extends Error {}

@@ -3,27 +3,23 @@
  * streams, flushes, ends the session. Knows neither the page nor the network: its parts are handed in.
  */
 
-import { Backlog } from "./backlog.js";
-import { ApiError, heartbeats } from "./api.js";
-import { RATE, StreamProtocol, StreamSocket } from "./stream.js";
-import { Transcript } from "./transcript.js";
+import { heartbeats } from "./api.js";
+import { LosslessStream } from "./session/stream.js";
 
-/** Milliseconds during which a connection is tried anew while no audio was sent yet. */
-const CONNECT_PATIENCE = 20_000;
-/** Failed polls in a row after which waking is given up. */
-const POLL_FAILURES = 5;
+/** Words this many seconds behind the speech are told. */
+export const BEHIND = 5;
 
 /**
- * What a listener sees. `stage`: "waking" until the server takes audio, then "live", "finishing"
- * after stop, and "finished", "discarded" or "failed" at the end. `taken`: the server takes audio;
- * until then a conversation that finishes can still be discarded. `lostSeconds`: recorded, and known
- * never to become words.
+ * What a listener sees. `stage`: "waking" until the server takes audio, then "live" and "reconnecting",
+ * "finishing" after stop, and "finished", "discarded" or "failed" at the end. `taken`: the server takes
+ * audio; where a conversation that finishes is not taken, the rest can be discarded. `behind`: seconds of
+ * speech without words yet. `lostSeconds`: recorded, and known never to become words.
  * @typedef {{stage: string, phase: string, taken: boolean, usual: number | null, notice: string,
- *   error: string, lostSeconds: number, unconfirmed: boolean}} Progress
+ *   error: string, behind: number, slow: boolean, reconnects: number, lostSeconds: number,
+ *   unconfirmed: boolean}} Progress
  */
 
 export class Conversation {
-  transcript = new Transcript();
   /** @type {Progress} */
   progress = {
     stage: "waking",
@@ -32,6 +28,9 @@ export class Conversation {
     usual: null,
     notice: "",
     error: "",
+    behind: 0,
+    slow: false,
+    reconnects: 0,
     lostSeconds: 0,
     unconfirmed: false,
   };
@@ -39,47 +38,55 @@ export class Conversation {
   #api;
   #openCapture;
   #listener;
-  #openSocket;
   #pause;
-  #backlog = new Backlog();
+  #stream;
   #capture = null;
   #session = null;
-  #socket = null;
+  #renew = false;
   #stopped = false;
-  /** The last block was handed over. */
-  #captured = false;
   #discarded = false;
-  #confirmed = 0;
   #endHeartbeats = () => {};
-  #whenDiscarded;
-  #wake = () => {};
 
   /**
    * @param {{api: object, openCapture: Function,
    *   listener: {changed: () => void, words: (finals: object[]) => void, heard: (s: Float32Array) => void},
-   *   openSocket?: (parts: object) => object, pause?: (ms: number) => Promise<void>}} parts
+   *   pause?: (ms: number) => Promise<void>, stream?: object}} parts
+   *   stream: parts of the lossless stream other than its listener
    */
-  constructor({ api, openCapture, listener, openSocket, pause }) {
+  constructor({ api, openCapture, listener, pause, stream = {} }) {
     this.#api = api;
     this.#openCapture = openCapture;
     this.#listener = listener;
-    this.#openSocket = openSocket ?? ((parts) => new StreamSocket(parts));
     this.#pause = pause ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));
-    this.#whenDiscarded = new Promise((resolve) => (this.#wake = resolve));
+    this.#stream = new LosslessStream({
+      ...stream,
+      listener: {
+        words: (finals) => listener.words(finals),
+        changed: () => this.#follow(),
+        notice: (sentence, closingAt) => this.#change({ notice: shown(sentence, closingAt) }),
+        renew: () => (this.#renew = true),
+      },
+    });
+  }
+
+  get transcript() {
+    return this.#stream.carrier.transcript;
   }
 
   /** Seconds recorded so far. */
   get recordedSeconds() {
-    return this.#backlog.end / RATE;
+    return this.#stream.recordedSeconds;
   }
 
   /** Run to the end; never throws, `progress` says how it went. */
   async run() {
     try {
       await this.#begin();
-      await this.#reserved();
-      await this.#connect();
+      await this.#accompany();
+      const { over, wasLive } = this.#stream.carrier;
+      if (!over.complete && !this.#discarded) this.#change({ error: shown(over.sentence), unconfirmed: wasLive });
     } catch (error) {
+      this.#stream.giveUp(error.message);
       if (!this.#discarded) this.#change({ error: error.message });
     } finally {
       await this.#end();
@@ -90,17 +97,16 @@ export class Conversation {
   async stop() {
     if (this.#stopped) return;
     this.#stopped = true;
-    this.#change({ stage: "finishing" });
+    this.#follow();
     await this.#endCapture();
-    if (!this.#backlog.end) this.discard();
+    if (!this.recordedSeconds) this.discard();
   }
 
-  /** After stop, and before the server takes audio: give up what was said. */
+  /** After stop, and while the server does not take audio: give up what has no words yet. */
   discard() {
     if (this.progress.stage !== "finishing" || this.progress.taken) return;
     this.#discarded = true;
-    this.#socket?.close();
-    this.#wake();
+    this.#stream.giveUp("discarded");
   }
 
   /** The page goes away: end the session without waiting. */
@@ -112,23 +118,24 @@ export class Conversation {
 
   /** Microphone and GPU at the same time: permission takes a moment, waking takes longer. */
   async #begin() {
-    const [capture, session] = await Promise.allSettled([
-      this.#record(),
-      this.#api.openSession({ task: "transcribe" }, crypto.randomUUID()),
-    ]);
-    if (session.status === "fulfilled") this.#session = session.value;
+    const [capture, session] = await Promise.allSettled([this.#record(), this.#open()]);
     if (capture.status === "rejected") throw capture.reason;
     if (session.status === "rejected") throw session.reason;
-    const { id } = this.#session;
-    this.#endHeartbeats = heartbeats(
-      () => this.#api.heartbeat(id, { lost_seconds: this.progress.lostSeconds }),
-      (error) => this.#change({ notice: error.message }),
-    );
+    this.#endHeartbeats = heartbeats(() => this.#beat(), (error) => this.#trouble(error));
+  }
+
+  async #open() {
+    this.#session = await this.#api.openSession({ task: "transcribe" }, crypto.randomUUID());
+    this.#renew = false;
+    this.#placed();
   }
 
   async #record() {
     this.#capture = await this.#openCapture(
-      (samples) => this.#keep(samples),
+      (samples) => {
+        this.#listener.heard(samples);
+        this.#stream.keep(samples);
+      },
       () => this.#microphoneGone(),
     );
     if (this.#stopped) await this.#endCapture();
@@ -138,8 +145,7 @@ export class Conversation {
   async #endCapture() {
     if (!this.#capture) return;
     await this.#capture.stop();
-    this.#captured = true;
-    this.#socket?.finish();
+    this.#stream.finish();
   }
 
   #microphoneGone() {
@@ -147,113 +153,79 @@ export class Conversation {
     this.stop();
   }
 
-  #keep(samples) {
-    this.#backlog.append(samples);
-    this.#listener.heard(samples);
-    this.#socket?.pump();
-  }
-
-  /** Poll until a place on a ready GPU is ours. */
-  async #reserved() {
-    let failures = 0;
-    while (!isReserved(this.#session)) {
-      this.#showSession();
-      await this.#patience((this.#session.poll_after_seconds || 2) * 1000);
+  /** Ask for a place whenever the stream has none, until the end. */
+  async #accompany() {
+    const { carrier } = this.#stream;
+    while (!carrier.over) {
+      await Promise.race([this.#pause((this.#session?.poll_after_seconds || 2) * 1000), this.#stream.ended]);
+      if (carrier.over || !carrier.wantsPlace) continue;
       try {
-        this.#session = await this.#api.session(this.#session.id);
-        failures = 0;
+        if (this.#renew) await this.#open();
+        else {
+          this.#session = await this.#api.session(this.#session.id);
+          this.#placed();
+        }
       } catch (error) {
-        failures += 1;
-        if (error.status !== 0 && error.status < 500) throw error;
-        if (failures >= POLL_FAILURES) throw error;
-        this.#change({ notice: error.message });
+        this.#trouble(error);
       }
     }
-    this.#showSession();
   }
 
-  /** A pause that discarding ends, and with it the conversation. */
-  async #patience(milliseconds) {
-    if (!this.#discarded) await Promise.race([this.#pause(milliseconds), this.#whenDiscarded]);
-    if (this.#discarded) throw new Discarded();
-  }
-
-  #showSession() {
-    const { phase, notice, eta_seconds: eta, place } = this.#session;
-    const waiting = phase === "ready" && place === "waiting";
+  /** The API answered with a session: use its place, or show what it waits for. */
+  #placed() {
+    const session = this.#session;
+    this.#stream.contact();
+    const waiting = session.phase === "ready" && session.place === "waiting";
     this.#change({
-      phase: waiting ? "waiting" : phase,
-      usual: eta?.p50 ?? null,
-      notice: notice ? String(notice) : "",
+      phase: waiting ? "waiting" : session.phase,
+      usual: session.eta_seconds?.p50 ?? null,
+      notice: session.notice ? String(session.notice) : "",
     });
+    if (session.phase === "ready" && session.place === "reserved" && session.ticket) this.#stream.place(session);
   }
 
-  /** Connect and carry the stream; tries anew while no audio was sent. */
-  async #connect() {
-    const until = Date.now() + CONNECT_PATIENCE;
-    for (let pause = 200; ; pause = Math.min(2000, pause * 2)) {
-      if (this.#discarded) throw new Discarded();
-      const closing = await this.#carry();
-      if (closing.complete) return;
-      if (this.#discarded) throw new Discarded();
-      if (this.progress.taken) this.#change({ unconfirmed: true });
-      if (this.progress.taken || closing.final || Date.now() > until) throw new ApiError(closing.sentence, 0);
-      await this.#patience(pause);
-    }
+  async #beat() {
+    if (!this.#session || this.#renew) return;
+    await this.#api.heartbeat(this.#session.id, { lost_seconds: this.progress.lostSeconds });
+    this.#stream.contact();
   }
 
-  /** One connection; resolves when it is closed. */
-  #carry() {
-    const protocol = new StreamProtocol({ uid: this.#session.id, offset: this.#confirmed });
-    return new Promise((resolve) => {
-      const socket = this.#openSocket({
-        url: this.#session.ws_url,
-        ticket: this.#session.ticket,
-        protocol,
-        backlog: this.#backlog,
-        onEvent: (event) => this.#hear(event, protocol),
-        onClosed: (closing) => {
-          this.#socket = null;
-          this.#confirmed = protocol.confirmed;
-          resolve(closing);
-        },
-      });
-      this.#socket = socket;
-      if (this.#captured) socket.finish();
-    });
+  /** A call failed. The stream needs no API while it runs; a refusal ends what waits for one. */
+  #trouble(error) {
+    const { carrier } = this.#stream;
+    if (this.#renew && error.status >= 400 && error.status < 500) this.#stream.giveUp(error.message);
+    else if (error.status === 404 || error.status === 410) this.#stream.sessionOver(error.message);
+    else if (error.status >= 400 && error.status < 500 && !carrier.wasLive) this.#stream.giveUp(error.message);
+    else this.#change({ notice: error.message });
   }
 
-  #hear(event, protocol) {
-    switch (event.type) {
-      case "ready":
-        this.#change({ stage: this.#stopped ? "finishing" : "live", phase: "ready", taken: true, notice: "" });
-        break;
-      case "segments":
-        this.#listener.words(this.transcript.update(event.segments, event.offset));
-        break;
-      case "progress":
-        // One second stays for the overlap that a later connection may need.
-        this.#backlog.release(protocol.confirmed - RATE);
-        break;
-      case "notice":
-        this.#change({ notice: event.sentence });
-        break;
-      case "ended":
-        this.transcript.finish();
-        this.#listener.words([]);
-        break;
-    }
+  /** Take over what the stream is doing. */
+  #follow() {
+    const { carrier } = this.#stream;
+    const { state } = carrier;
+    const taken = state === "live" || state === "finishing";
+    const changes = { taken, behind: carrier.behind, slow: carrier.slowNetwork, reconnects: carrier.reconnects };
+    if (carrier.over) {
+      // How it went is said once, at the end of `run`.
+    } else if (this.#stopped) changes.stage = "finishing";
+    else if (taken) changes.stage = "live";
+    else changes.stage = carrier.wasLive ? "reconnecting" : "waking";
+    if (taken) changes.phase = "ready";
+    else if (carrier.full) changes.phase = "waiting";
+    if (taken && !this.progress.taken) changes.notice = "";
+    this.#change(changes);
   }
 
   async #end() {
     this.#endHeartbeats();
     this.#stopped = true;
     await this.#capture?.stop();
-    this.#change({ lostSeconds: Math.max(0, this.#backlog.end - this.#confirmed) / RATE });
+    this.#change({ lostSeconds: this.#stream.lostSeconds });
     const session = this.#session;
     this.#session = null;
     if (session) {
       try {
+        if (this.progress.lostSeconds) await this.#api.heartbeat(session.id, { lost_seconds: this.progress.lostSeconds });
         await this.#api.closeSession(session.id);
       } catch (error) {
         // Already over is what was wanted; without a heartbeat it ends by itself.
@@ -265,18 +237,26 @@ export class Conversation {
 
   #outcome() {
     if (this.progress.error) return "failed";
-    return this.#discarded && this.#backlog.end ? "discarded" : "finished";
+    return this.#discarded && this.recordedSeconds ? "discarded" : "finished";
   }
 
+  /** Tell the listener, where anything that a person sees is different. */
   #change(changes) {
+    const before = { ...this.progress };
     Object.assign(this.progress, changes);
-    this.#listener.changed();
+    const same = Object.keys(changes).every((key) =>
+      key === "behind" ? Math.round(before.behind) === Math.round(changes.behind) : before[key] === changes[key],
+    );
+    if (!same) this.#listener.changed();
   }
 }
 
-/** Whoever spoke gave it up; no failure. */
-class Discarded extends Error {}
-
-function isReserved(session) {
-  return session.phase === "ready" && session.place === "reserved" && Boolean(session.ticket);
+/** A sentence of the protocol as a person reads it, the time in their zone. */
+function shown(sentence, closingAt) {
+  const at = new Date(closingAt ?? NaN);
+  const local = Number.isNaN(at.getTime())
+    ? sentence
+    : sentence.replace(closingAt, at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
+  const text = local.trim();
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
 }

@@ -8,7 +8,7 @@
  *   startedAt: milliseconds since 1970; zone: IANA name; unconfirmed: words that never became final
  */
 
-import { beginsParagraph } from "./transcript.js";
+import { beginsParagraph } from "./session/transcript.js";
 
 /** What a reader takes in: two lines of this many letters, for this many seconds. */
 const LINE = 42;

@@ -2,13 +2,13 @@
 
 import { Api } from "./api.js";
 import { loudness, openCapture } from "./capture.js";
-import { Conversation } from "./conversation.js";
-import { beginsParagraph } from "./transcript.js";
+import { BEHIND, Conversation } from "./conversation.js";
+import { beginsParagraph } from "./session/transcript.js";
 import { clockWords, estimateWords, idleWords, stageWords } from "./words.js";
 
 const TOKEN = "whisperlive-token";
 const STEPS = ["waking.capacity", "waking.boot", "waking.service", "ready"];
-const RUNNING = ["waking", "live", "finishing"];
+const RUNNING = ["waking", "live", "reconnecting", "finishing"];
 /** Milliseconds between two looks at the GPU while nobody speaks. */
 const LOOK_EVERY = 15_000;
 
@@ -114,9 +114,25 @@ function words(finals) {
     at("transcript").lastElementChild.append(span);
     page.lastFinal = segment;
   }
-  write("partial", page.conversation.transcript.partial?.text ?? "");
+  writePartial(page.conversation.transcript);
   if (follow) scrollTo({ top: document.documentElement.scrollHeight });
   render();
+}
+
+/** Words that two decodes agree on in normal ink, the rest grey; nothing is touched that stays the same. */
+function writePartial({ partial, stable }) {
+  const said = partial?.text.split(/\s+/) ?? [];
+  const paper = at("partial");
+  if (!said.length) return paper.replaceChildren();
+  if (!paper.firstChild) {
+    paper.append(document.createElement("span"), document.createElement("span"));
+    paper.firstChild.className = "stable";
+  }
+  const texts = [said.slice(0, stable).join(" "), said.slice(stable).join(" ")];
+  if (texts[0] && texts[1]) texts[0] += " ";
+  for (const [index, span] of [...paper.children].entries()) {
+    if (span.textContent !== texts[index]) span.textContent = texts[index];
+  }
 }
 
 function heard(samples) {
@@ -125,7 +141,7 @@ function heard(samples) {
 
 function clearPaper() {
   at("transcript").replaceChildren();
-  write("partial", "");
+  at("partial").replaceChildren();
 }
 
 function isRunning() {
@@ -177,6 +193,7 @@ function detailWords(progress, stage) {
     if (!page.token) return "Open the link you were given, or paste the token above.";
     return page.idlePhase === "ready" ? "Start and speak." : "Start wakes it; you can speak right away.";
   }
+  if (stage === "reconnecting") return "What you say is kept, and sent once the connection is back.";
   if (progress.notice && isRunning()) return progress.notice;
   switch (stage) {
     case "waking":
@@ -184,7 +201,7 @@ function detailWords(progress, stage) {
         ? "You are being recorded already."
         : `You are being recorded already; this usually takes ${estimateWords(progress.usual)}.`;
     case "live":
-      return `${progress.lostSeconds.toFixed(1)} s lost`;
+      return liveWords(progress);
     case "finishing":
       return progress.taken ? "Recording has ended." : keptWords(progress);
     case "finished":
@@ -194,7 +211,16 @@ function detailWords(progress, stage) {
   }
 }
 
-function keptWords({ usual }) {
+function liveWords({ lostSeconds, behind, slow, reconnects }) {
+  const lost = `${lostSeconds.toFixed(1)} s lost`;
+  if (slow) return `Slow network: what you say is kept, the words are ${Math.round(behind)} s behind. ${lost}`;
+  // While a whole sentence is open its words are decoded, not final: that is no backlog.
+  if (reconnects > 0 && behind > BEHIND) return `Catching up, ${Math.round(behind)} s behind. ${lost}`;
+  return lost;
+}
+
+function keptWords({ usual, phase, reconnects, stage }) {
+  if (phase === "ready" && (reconnects > 0 || stage === "finishing")) return "Your words are kept; leave this page open.";
   const when = usual === null ? "" : ` Waking usually takes ${estimateWords(usual)}.`;
   return `Your words are kept; leave this page open.${when}`;
 }

@@ -2,7 +2,7 @@
 
 import { fileName, localTime, timedWords, toJson, toSrt, toText, toVtt, toWav } from "./formats.js";
 import { Keeping } from "./keeping.js";
-import { beginsParagraph } from "./transcript.js";
+import { beginsParagraph } from "./session/transcript.js";
 import { clockWords } from "./words.js";
 
 const RATE = 16000;

@@ -1,7 +1,7 @@
 /**
  * The protocol from one end to the other in one file, to read and to try things with.
  * Session → ticket → WebSocket → handshake → SERVER_READY → samples → END_OF_AUDIO → END.
- * What makes a stream survive is in stream.js and conversation.js, not here.
+ * What makes a stream survive is in session/ and conversation.js, not here.
  */
 
 const at = (id) => document.getElementById(id);

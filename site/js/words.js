@@ -14,6 +14,7 @@ const PHASES = new Map([
 
 const STAGES = new Map([
   ["live", "Listening"],
+  ["reconnecting", "Connecting again"],
   ["finishing", "Finishing the last words"],
   ["finished", "Finished"],
   ["discarded", "Discarded"],
@@ -29,6 +30,7 @@ const STILL = new Map([
 
 /** What to show while a conversation runs. */
 export function stageWords({ stage, phase, taken }) {
+  if (stage === "reconnecting" && phase === "waiting") return PHASES.get(phase);
   if (stage === "finishing" && !taken) return STILL.get(phase) ?? "Finishing: the GPU is still waking";
   return STAGES.get(stage) ?? PHASES.get(phase) ?? "Waking the GPU";
 }

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import struct
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import SHUT_RDWR
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,14 +22,32 @@ import websockets
 from websockets.sync.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
+from tests.browser.hearing import RATE, processed, segments
+
 TOKEN = "speaker-token"  # noqa: S105 opens nothing but this server
 TICKET = "header.payload.signature"
-RATE = 16000
 LINES = (
     (0.0, 2.0, "The first train leaves the station at seven."),
     (2.0, 4.0, "My brother walked to the market with his friend."),
     (4.0, 7.0, "Children were playing in the garden behind the house."),
 )
+
+
+@dataclass(frozen=True)
+class Break:
+    """One fault, once the server has so many seconds of audio, counted from the first sample ever.
+
+    `kind`: cut tears the connection, freeze leaves it open and deaf, notice announces its end, close ends it with
+    `code` (1012 and 4409 after a flush, as the host does). For `down_s` seconds after it nobody can connect, and
+    with `api` nobody gets an answer of the API either.
+    """
+
+    at_s: float
+    kind: str = "cut"
+    code: int = 1012
+    reason: str = "the server restarts"
+    down_s: float = 0.0
+    api: bool = False
 
 
 @dataclass
@@ -45,8 +66,16 @@ class Scripted:
     """False plays a stock server, which confirms nothing."""
     refuse: list[tuple[int, str]] = field(default_factory=list)
     """Close codes and reasons for the next handshakes; then streams are taken."""
-    drop_after_s: float | None = None
-    """Tear the connection once so much audio came."""
+    refuse_later: list[tuple[int, str]] = field(default_factory=list)
+    """The same for handshakes after the first break."""
+    lapses: bool = False
+    """True: while nobody could connect the session ends, and another one must be opened."""
+    breaks: list[Break] = field(default_factory=list)
+    """In order of their time; each happens once."""
+    api_refuses: tuple[int, str] | None = None
+    """Status and sentence for every further request about the session."""
+    ramp: bool = False
+    """Each sample is its own number, so that a connection's place in the whole can be read from its first one."""
     end: bool = True
     """False: close 1000 after END_OF_AUDIO without flushing, as stock WhisperLive does."""
     mute: bool = False
@@ -63,11 +92,21 @@ class Scripted:
     idempotency_keys: list[str] = field(default_factory=list)
     handshakes: list[dict[str, Any]] = field(default_factory=list)
     offered: list[list[str]] = field(default_factory=list)
-    audio: bytearray = field(default_factory=bytearray)
+    audio: bytearray = field(default_factory=bytearray, repr=False)
+    """Every sample once: what later connections repeat is compared, and left out."""
+    offsets: list[int] = field(default_factory=list)
+    """The first sample of each connection that sent any."""
+    processed: int = 0
+    """Up to which sample PROGRESS or a completed segment was sent."""
+    wrong: list[str] = field(default_factory=list)
+    """What must never be: holes, repeats that differ."""
+    down_until: float = 0.0
+    api_down_until: float = 0.0
+    broken_at: list[float] = field(default_factory=list)
+    """When each break was over, by the monotonic clock; the first audio after it in `back_at`."""
+    back_at: list[float] = field(default_factory=list)
     longest_frame: int = 0
     ended: bool = False
-    said: int = 0
-    """Completed segments told so far."""
     session_open: bool = False
 
     def session(self) -> dict[str, Any]:
@@ -107,6 +146,11 @@ class Scripted:
         if authorization != f"Bearer {self.token}":
             return 401, {"type": "about:blank", "title": "Unauthorized", "status": 401,
                          "detail": "The token is unknown or has expired."}  # fmt: skip
+        if self._lapsed and "/sessions/" in path:
+            return 410, {"title": "Gone", "status": 410, "detail": "The session is over."}
+        if self.api_refuses is not None and "/sessions/" in path:
+            code, sentence = self.api_refuses
+            return code, {"title": "Refused", "status": code, "detail": sentence}
         match method, path:
             case "GET", "/v1/status":
                 return 200, self.status()
@@ -130,67 +174,163 @@ class Scripted:
 
     def talk(self, socket: ServerConnection) -> None:
         """One WebSocket connection."""
+        if time.monotonic() < self.down_until:
+            _tear(socket)
+            return
         request = socket.request
         assert request is not None
         offered = request.headers.get("Sec-WebSocket-Protocol", "")
         self.offered.append([part.strip() for part in offered.split(",")])
-        self.handshakes.append(json.loads(socket.recv(timeout=10)))
-        uid = self.handshakes[-1]["uid"]
-        if self.refuse:
-            socket.close(*self.refuse.pop(0))
-            return
-        socket.send(json.dumps({"uid": uid, "message": "SERVER_READY", "backend": "scripted"}))
-        with contextlib.suppress(websockets.ConnectionClosed):
-            self._listen(socket, uid)
+        with contextlib.suppress(websockets.ConnectionClosed, TimeoutError):
+            self.handshakes.append(json.loads(socket.recv(timeout=10)))
+            if self._lapsed:
+                socket.close(4410, "the session is over")
+                return
+            refusals = self.refuse_later if self.broken_at and self.refuse_later else self.refuse
+            if refusals:
+                socket.close(*refusals.pop(0))
+                return
+            older, self._live = self._live, socket
+            if older is not None:
+                threading.Thread(target=older.close, args=(4412, "a newer connection has taken over")).start()
+            _Talk(self, socket, self.handshakes[-1]["uid"]).run()
 
-    def _listen(self, socket: ServerConnection, uid: str) -> None:
-        for message in socket:
-            assert isinstance(message, bytes), "audio is binary"
-            if message == b"END_OF_AUDIO":
-                self.ended = True
-                if self.silent:
-                    continue
-                if self.end:
-                    self._say(socket, uid, flush=True)
-                    socket.send(json.dumps({"uid": uid, "status": "END"}))
-                socket.close(1000)
-                return
-            self.longest_frame = max(self.longest_frame, len(message) // 4)
-            self.audio += message
-            if not self.mute:
-                self._say(socket, uid, flush=False)
-            if self.drop_after_s is not None and self.seconds > self.drop_after_s:
-                socket.socket.close()
-                return
+    _live: ServerConnection | None = None
+
+    @property
+    def _lapsed(self) -> bool:
+        return self.lapses and bool(self.broken_at) and len(self.idempotency_keys) < 2
+
+    def takes(self, socket: ServerConnection) -> bool:
+        """Whether this connection was not displaced."""
+        return self._live is socket
 
     @property
     def seconds(self) -> float:
         return len(self.audio) / 4 / RATE
 
-    def _say(self, socket: ServerConnection, uid: str, *, flush: bool) -> None:
-        segments: list[dict[str, Any]] = []
-        for start, end, text in self.lines:
-            if end <= self.seconds or (flush and start < self.seconds):
-                segments.append(_segment(start, end, text, completed=True))
-            elif start + 0.2 < self.seconds:
-                words = text.split()
-                shown = max(1, round(len(words) * (self.seconds - start) / (end - start)))
-                segments.append(_segment(start, self.seconds, " ".join(words[:shown]), completed=False))
-        completed = [segment for segment in segments if segment["completed"]]
-        open_ones = segments[len(completed) :]
+    def place_of(self, frame: bytes) -> int:
+        """The absolute number of a connection's first sample."""
+        if self.ramp:
+            return int(struct.unpack_from("<f", frame)[0])
+        if not self.audio:
+            return 0
+        guess = max(0, self.processed - RATE)
+        if self.audio[guess * 4 : guess * 4 + len(frame)] == frame[: len(self.audio) - guess * 4]:
+            return guess
+        found = self.audio.rfind(frame[:1600])
+        return guess if found < 0 else found // 4
+
+    def take(self, first: int, frame: bytes) -> None:
+        """Keep a frame that begins at sample `first`."""
+        at = first * 4
+        if at > len(self.audio):
+            self.wrong.append(f"a hole from sample {len(self.audio) // 4} to {first}")
+        known = self.audio[at : at + len(frame)]
+        if known != frame[: len(known)]:
+            self.wrong.append(f"sample {first} and following came differently the second time")
+        self.audio += frame[len(known) :]
+
+
+class _Talk:
+    """One connection that was taken: what it received, what was said about it."""
+
+    def __init__(self, script: Scripted, socket: ServerConnection, uid: str) -> None:
+        self._script, self._socket, self._uid = script, socket, uid
+        self._first: int | None = None
+        self._received = 0
+        self._said = 0
+
+    def run(self) -> None:
+        self._send(message="SERVER_READY", backend="scripted")
+        for message in self._socket:
+            assert isinstance(message, bytes), "audio is binary"
+            if not self._script.takes(self._socket):
+                return
+            if message == b"END_OF_AUDIO":
+                self._script.ended = True
+                if not self._script.silent:
+                    self._finish()
+                    return
+            else:
+                self._hear(message)
+                if self._breaks():
+                    return
+
+    def _hear(self, frame: bytes) -> None:
+        script = self._script
+        if self._first is None:
+            self._first = script.place_of(frame)
+            script.offsets.append(self._first)
+            if script.broken_at and len(script.back_at) < len(script.broken_at):
+                script.back_at.append(time.monotonic())
+        script.longest_frame = max(script.longest_frame, len(frame) // 4)
+        script.take(self._first + self._received, frame)
+        self._received += len(frame) // 4
+        if not script.mute:
+            self._say(flush=False)
+
+    def _finish(self) -> None:
+        if self._script.end:
+            self._say(flush=True)
+            self._send(status="END")
+        self._socket.close(1000)
+
+    def _breaks(self) -> bool:
+        """Do what is due; True when the connection is no more."""
+        script = self._script
+        if not script.breaks or ((self._first or 0) + self._received) / RATE < script.breaks[0].at_s:
+            return False
+        due = script.breaks.pop(0)
+        if due.kind == "notice":
+            self._send(status="NOTICE", closing_at="2027-01-04T22:05:00Z", reason=due.reason)
+            return False
+        script.down_until = time.monotonic() + due.down_s
+        script.api_down_until = script.down_until if due.api else 0.0
+        script.broken_at.append(script.down_until)
+        if due.kind == "close":
+            if due.code in (1012, 4409):
+                self._say(flush=True)
+            self._socket.close(due.code, due.reason)
+        elif due.kind == "cut":
+            _tear(self._socket)
+        else:
+            self._deaf()
+        return True
+
+    def _deaf(self) -> None:
+        """Answer nothing until the other side gives up."""
+        with contextlib.suppress(websockets.ConnectionClosed):
+            while self._script.takes(self._socket):
+                self._socket.recv(timeout=None)
+
+    def _say(self, *, flush: bool) -> None:
+        script, offset = self._script, (self._first or 0) / RATE
+        received = self._received / RATE
+        found = segments(script.lines, offset, offset + received, flush=flush)
+        completed = [segment for segment in found if segment["completed"]]
+        open_ones = found[len(completed) :]
         # As the host does: at most ten completed ones a message, and each of them at least once.
-        for at in range(self.said, max(len(completed), self.said + 1), 10):
+        for at in range(self._said, max(len(completed), self._said + 1), 10):
             told = completed[: at + 10]
             last = len(told) == len(completed)
             if told or open_ones:
-                socket.send(json.dumps({"uid": uid, "segments": told[-10:] + (open_ones if last else [])}))
-        self.said = len(completed)
-        if self.progress:
-            socket.send(json.dumps({"uid": uid, "status": "PROGRESS", "processed_until": self.seconds}))
+                self._send(segments=told[-10:] + (open_ones if last else []))
+        self._said = len(completed)
+        if script.progress:
+            until = processed(found, received)
+            self._send(status="PROGRESS", processed_until=until, decoded_until=received, received_until=received)
+            script.processed = max(script.processed, (self._first or 0) + round(until * RATE))
+
+    def _send(self, **message: Any) -> None:
+        self._socket.send(json.dumps({"uid": self._uid, **message}))
 
 
-def _segment(start: float, end: float, text: str, *, completed: bool) -> dict[str, Any]:
-    return {"start": f"{start:.3f}", "end": f"{end:.3f}", "text": f" {text}", "completed": completed}
+def _tear(socket: ServerConnection) -> None:
+    """Break the connection without a close frame."""
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(SHUT_RDWR)
+    socket.socket.close()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -204,6 +344,9 @@ class _Handler(BaseHTTPRequestHandler):
         if key:
             self.script.idempotency_keys.append(key)
         path = urlsplit(self.path).path.removeprefix("/api")
+        if time.monotonic() < self.script.api_down_until:
+            self.close_connection = True
+            return
         status, body = self.script.answer(
             self.command, path, self.headers.get("Authorization", ""), json.loads(raw) if raw else None
         )
@@ -245,4 +388,4 @@ def scripted_stack(script: Scripted | None = None) -> Iterator[Scripted]:
                 thread.join(5)
 
 
-__all__ = ["LINES", "TICKET", "TOKEN", "Scripted", "scripted_stack"]
+__all__ = ["LINES", "TICKET", "TOKEN", "Break", "Scripted", "scripted_stack"]

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.pages import scripted_page
-from tests.browser.scripted import LINES, TICKET, TOKEN, Scripted
+from tests.browser.scripted import LINES, TICKET, TOKEN, Break, Scripted
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.chromium
@@ -87,7 +87,7 @@ def test_a_refused_ticket_is_one_sentence(open_page: OpenPage, tmp_path: Path) -
     page = open_page()
     with scripted_page(tmp_path, Scripted(refuse=[(4401, "it has expired")])) as (address, server):
         _started(page, address)
-        expect(page.get_by_role("alert")).to_have_text("The session's ticket is not accepted: it has expired.")
+        expect(page.get_by_role("alert")).to_have_text("The ticket is not accepted: it has expired.")
         expect(page.get_by_test_id("start")).to_be_visible()
         wait_until(lambda: not server.session_open, 5, "the session to be deleted")
 
@@ -102,15 +102,49 @@ def test_a_full_gpu_is_tried_again_before_audio_was_sent(open_page: OpenPage, tm
         expect(page.get_by_test_id("phase")).to_have_text("Finished")
 
 
-def test_a_dropped_stream_says_what_was_not_confirmed(open_page: OpenPage, tmp_path: Path) -> None:
+def test_a_dropped_stream_goes_on_and_loses_nothing(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page()
-    with scripted_page(tmp_path, Scripted(drop_after_s=2.8)) as (address, _):
+    with scripted_page(tmp_path, Scripted(breaks=[Break(2.8, down_s=2.0, api=True)])) as (address, server):
         _started(page, address)
-        expect(page.get_by_role("alert")).to_have_text("The connection was lost.", timeout=15_000)
+        phase = page.get_by_test_id("phase")
+        expect(phase).to_have_text("Connecting again", timeout=15_000)
+        expect(page.locator("#detail")).to_have_text("What you say is kept, and sent once the connection is back.")
+        expect(page.get_by_test_id("partial")).not_to_be_empty()  # what was open stays to be read
+        expect(phase).to_have_text("Listening", timeout=10_000)
+        wait_until(lambda: server.seconds > LINES[2][0] + 0.5, 20, "the last sentence to begin")
+        page.get_by_test_id("stop").click()
+        expect(phase).to_have_text("Finished", timeout=15_000)
+        expect(page.locator("#detail")).to_have_text("Every word is final, 0.0 s lost.")
+        assert _words(page) == EVERYTHING
+        assert (server.wrong, len(server.offsets)) == ([], 2)
+        assert server.back_at[0] - server.broken_at[0] < 3
+
+
+def test_a_stream_taken_over_says_what_was_not_confirmed(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    script = Scripted(breaks=[Break(2.8, "close", 4412, "a newer connection has taken over")])
+    with scripted_page(tmp_path, script) as (address, _):
+        _started(page, address)
+        alert = "Another window or command took over this session: a newer connection has taken over."
+        expect(page.get_by_role("alert")).to_have_text(alert, timeout=15_000)
         expect(page.get_by_test_id("phase")).to_have_text("Ended early")
         expect(page.locator("#detail")).to_contain_text("not confirmed")
         expect(page.get_by_test_id("partial")).to_have_class("unconfirmed")
         assert LINES[0][2] in _words(page)
+
+
+def test_words_that_two_decodes_agree_on_are_darker(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    with scripted_page(tmp_path) as (address, _):
+        _started(page, address)
+        stable = page.get_by_test_id("partial").locator("span.stable")
+        expect(stable).not_to_be_empty(timeout=15_000)
+        colours = page.get_by_test_id("partial").evaluate(
+            "partial => [...partial.children].map(span => getComputedStyle(span).color)"
+        )
+        assert colours[0] != colours[1]
+        page.get_by_test_id("stop").click()
+        expect(page.get_by_test_id("phase")).to_have_text("Finished")
 
 
 def test_what_was_said_before_stop_is_written_when_the_gpu_is_awake(open_page: OpenPage, tmp_path: Path) -> None:

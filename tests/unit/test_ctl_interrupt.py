@@ -96,7 +96,7 @@ def test_a_server_that_never_confirms_is_not_awaited_for_long() -> None:
     with scripted_stack(Scripted(silent=True)) as server, streaming(server, str(CLIP)) as process:
         wait_until(lambda: server.seconds > 1, 30, "audio to arrive")
         process.send_signal(signal.SIGINT)
-        code, report, _ = ended(process, 20)
+        code, report, _ = ended(process, 40)
         assert code == 4
         assert "without confirming" in report["problem"]
         assert not server.session_open

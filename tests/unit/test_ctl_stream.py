@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.browser.scripted import LINES, TICKET, TOKEN, Scripted, scripted_stack
+from tests.browser.scripted import LINES, TICKET, TOKEN, Break, Scripted, scripted_stack
 from whisperctl.audio import decode_file
 from whisperctl.cli import cli
 
@@ -87,15 +87,42 @@ def test_a_full_or_restarting_server_is_tried_again() -> None:
     assert report(result)["transcript"] == EVERYTHING
 
 
-def test_a_stream_cut_in_the_middle_is_4_with_what_was_lost() -> None:
-    with scripted_stack(Scripted(drop_after_s=3.0)) as server:
+def test_a_stream_cut_in_the_middle_is_connected_again_and_loses_nothing() -> None:
+    with scripted_stack(Scripted(breaks=[Break(3.0, down_s=0.5)])) as server:
+        result = stream(server, str(CLIP), "--json", "--pace", "5")
+    assert result.exit_code == 0, result.output
+    said = report(result)
+    assert (said["reconnects"], said["lost_seconds"], said["problem"]) == (1, 0.0, None)
+    assert said["transcript"] == EVERYTHING
+    assert bytes(server.audio) == decode_file(CLIP).tobytes()
+    assert server.wrong == []
+
+
+def test_a_stream_taken_over_in_the_middle_is_4_with_what_was_lost() -> None:
+    with scripted_stack(Scripted(breaks=[Break(3.0, "close", 4412, "taken over")])) as server:
         result = stream(server, str(CLIP), "--json", "--pace", "5")
     assert result.exit_code == 4
     said = report(result)
-    assert said["lost_seconds"] == pytest.approx(len(decode_file(CLIP)) / 16000 - server.seconds, abs=1.0)
+    confirmed_s = server.processed / 16000
+    assert said["lost_seconds"] == pytest.approx(len(decode_file(CLIP)) / 16000 - confirmed_s, abs=1.0)
     assert said["transcript"] == LINES[0][2]
-    assert said["problem"] == "the connection was lost"
+    assert said["problem"].endswith("taken over")
     assert "not confirmed" in result.stderr
+
+
+def test_faults_on_purpose_are_reported() -> None:
+    with scripted_stack() as server:
+        result = stream(
+            server, str(CLIP), "--json", "--pace", "3", "--drop-at", "0.5", "--drop-at", "1.5", "--for", "0.3"
+        )
+    assert result.exit_code == 0, result.output
+    said = report(result)
+    assert [(fault["kind"], fault["at_s"], fault["for_s"]) for fault in said["faults"]] == [
+        ("drop", 0.5, 0.3), ("drop", 1.5, 0.3)
+    ]  # fmt: skip
+    assert all(0 < fault["live_again_s"] < 3 for fault in said["faults"])
+    assert said["reconnects"] == 2
+    assert said["transcript"] == EVERYTHING
 
 
 def test_an_end_without_confirmation_is_4() -> None:
@@ -118,7 +145,7 @@ def test_more_than_ten_sentences_in_one_flush_all_arrive() -> None:
 
 
 def test_heartbeats_tell_what_was_lost() -> None:
-    with scripted_stack(Scripted(drop_after_s=3.0)) as server:
+    with scripted_stack(Scripted(breaks=[Break(3.0, "close", 4412, "taken over")])) as server:
         result = stream(server, str(CLIP), "--json", "--pace", "5")
     told = [body["lost_seconds"] for method, path, body in server.requests if path.endswith("/heartbeat")]
     assert told == [report(result)["lost_seconds"]]

@@ -13,6 +13,7 @@ import click
 
 from whisperctl.audio import FileSource, MicrophoneSource, Source, decode_file
 from whisperctl.errors import Interrupted, LostAudio, UsageError
+from whisperctl.faults import Fault, Plan
 from whisperctl.output import StreamView, errors_as_json, note, print_json, stack_options
 from whisperctl.stack import find_stack
 from whisperctl.streaming import Report, Stream, Wish
@@ -52,6 +53,12 @@ class Pace(click.ParamType[Any]):
 @click.option("--language", help="Language code such as en; left out, the server decides.")
 @click.option("--model", help="Model name such as small.en; left out, the server's own.")
 @click.option("--task", type=click.Choice(["transcribe", "translate"]), default="transcribe", show_default=True)
+@click.option(
+    "--drop-at", multiple=True, type=click.FloatRange(0), metavar="S", help="Break the connection at second S."
+)
+@click.option("--freeze-at", multiple=True, type=click.FloatRange(0), metavar="S", help="Hold its bytes instead.")
+@click.option("--for", "for_s", type=click.FloatRange(0), default=10.0, show_default=True, help="How long, in s.")
+@click.option("--slow", type=click.FloatRange(1), metavar="KBPS", help="Let only so many kilobytes a second pass.")
 @stack_options
 @errors_as_json
 def stream(
@@ -62,6 +69,10 @@ def stream(
     language: str | None,
     model: str | None,
     task: str,
+    drop_at: tuple[float, ...],
+    freeze_at: tuple[float, ...],
+    for_s: float,
+    slow: float | None,
     url: str | None,
     token: str | None,
     state_dir: Path,
@@ -72,6 +83,9 @@ def stream(
     Wakes the GPU when it sleeps. Audio counts from the start of the command, as if it were spoken: what is said
     while the GPU wakes is kept and sent when it is ready. Seconds in the report count from the same moment.
 
+    A connection that breaks is made anew, and what was said meanwhile is sent then. --drop-at and --freeze-at (both
+    may be repeated, seconds since it was live) and --slow break it on purpose.
+
     Ctrl-C ends the audio; what was said until then is still written. A second Ctrl-C leaves at once.
     """
     if mic == (file is not None):
@@ -80,10 +94,13 @@ def stream(
     stack = find_stack(os.environ, url=url, token=token, state_dir=state_dir)
     samples = decode_file(file) if file is not None else None
     view = StreamView(words=not as_json)
+    plan = Plan(
+        tuple(Fault(kind, at, for_s) for kind, ats in (("drop", drop_at), ("freeze", freeze_at)) for at in ats), slow
+    )
     report, presses = asyncio.run(
         _run(
             lambda: FileSource(samples, pace) if samples is not None else MicrophoneSource(),
-            lambda source: Stream(stack, source, Wish(language, model, task), view),
+            lambda source: Stream(stack, source, Wish(language, model, task), view, plan=plan),
         )
     )
     if said is not None:
@@ -164,6 +181,8 @@ def _summary(report: Report) -> None:
     ):
         if value is not None:
             parts.append(f"{name} {value:.1f} s" + (" after the end" if name == "final" else ""))
+    if report.reconnects:
+        parts.append(f"connected again {report.reconnects} time" + ("s" if report.reconnects > 1 else ""))
     parts.append(f"{report.lost_seconds:.1f} s lost")
     if report.wer is not None:
         parts.append(f"word error rate {report.wer:.1%}")

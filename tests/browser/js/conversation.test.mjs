@@ -3,7 +3,7 @@ import test from "node:test";
 
 import { ApiError } from "../../../site/js/api.js";
 import { Conversation } from "../../../site/js/conversation.js";
-import { RATE, StreamSocket } from "../../../site/js/stream.js";
+import { RATE } from "../../../site/js/session/connection.js";
 
 const LATER = { id: "s-1", phase: "waking.boot", place: "waiting", ticket: null, ws_url: "wss://x/ws", poll_after_seconds: 1 };
 const NOW = { ...LATER, phase: "ready", place: "reserved", ticket: "t" };
@@ -27,6 +27,9 @@ class FakeSocket {
   close(code = 1005) {
     queueMicrotask(() => this.onclose({ code, reason: "" }));
   }
+  drop() {
+    this.onclose({ code: 1006, reason: "" });
+  }
 }
 
 /** A conversation whose polls and microphone are moved by the test. */
@@ -48,7 +51,7 @@ function begun({ Socket = FakeSocket, answers = {} } = {}) {
       return { stop: () => mute() };
     },
     listener: { changed() {}, words() {}, heard() {} },
-    openSocket: (parts) => new StreamSocket({ ...parts, Socket, now: () => 0 }),
+    stream: { Socket, store: null },
     pause: () => new Promise((resolve) => polls.push(resolve)),
   });
   const ended = conversation.run();
@@ -92,10 +95,8 @@ test("discard then gives up at once, and says how much was not transcribed", asy
   await conversation.stop();
   conversation.discard();
   await ended;
-  assert.deepEqual({ ...conversation.progress, usual: null }, {
-    stage: "discarded", phase: "waking.boot", taken: false, usual: null, notice: "", error: "",
-    lostSeconds: 3, unconfirmed: false,
-  });
+  const { stage, phase, taken, error, lostSeconds, unconfirmed } = conversation.progress;
+  assert.deepEqual([stage, phase, taken, error, lostSeconds, unconfirmed], ["discarded", "waking.boot", false, "", 3, false]);
   assert.equal(calls.at(-1), "close");
 });
 
@@ -155,5 +156,37 @@ test("stop in front of the permission prompt: what comes after it is not recorde
   allow();
   await ended;
   assert.ok(muted > 0);
+  assert.equal(conversation.progress.stage, "finished");
+});
+
+test("a drop: connected again with the ticket in hand, nothing lost, no word twice", async () => {
+  const sockets = [];
+  class Dropping extends FakeSocket {
+    constructor(...given) {
+      super(...given);
+      sockets.push(this);
+    }
+  }
+  const { conversation, ended, settled, answers, speak, poll } = begun({ Socket: Dropping });
+  answers.session = () => NOW;
+  await settled();
+  speak(3);
+  poll();
+  await settled();
+  assert.equal(conversation.progress.stage, "live");
+  answers.session = () => {
+    throw new ApiError("nobody there", 0);
+  };
+  sockets[0].drop();
+  assert.equal(conversation.progress.stage, "reconnecting");
+  speak(1);
+  await settled();
+  assert.equal(conversation.progress.stage, "live");
+  assert.equal(conversation.progress.reconnects, 1);
+  await conversation.stop();
+  await ended;
+  assert.equal(sockets.length, 2);
+  assert.equal(sockets[1].seconds, 4, "all of it again: nothing was confirmed");
+  assert.equal(conversation.progress.lostSeconds, 0);
   assert.equal(conversation.progress.stage, "finished");
 });
