@@ -45,6 +45,8 @@ export class Conversation {
   #renew = false;
   #stopped = false;
   #discarded = false;
+  /** Seconds that the microphone did not give. */
+  #unrecorded = 0;
   #endHeartbeats = () => {};
 
   /**
@@ -137,6 +139,11 @@ export class Conversation {
         this.#stream.keep(samples);
       },
       () => this.#microphoneGone(),
+      {},
+      ({ sentence, gap }) => {
+        this.#unrecorded += gap;
+        this.#change({ notice: sentence, lostSeconds: this.#lost });
+      },
     );
     if (this.#stopped) await this.#endCapture();
   }
@@ -216,11 +223,15 @@ export class Conversation {
     this.#change(changes);
   }
 
+  get #lost() {
+    return this.#stream.lostSeconds + this.#unrecorded;
+  }
+
   async #end() {
     this.#endHeartbeats();
     this.#stopped = true;
     await this.#capture?.stop();
-    this.#change({ lostSeconds: this.#stream.lostSeconds });
+    this.#change({ lostSeconds: this.#lost });
     const session = this.#session;
     this.#session = null;
     if (session) {
