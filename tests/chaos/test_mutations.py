@@ -187,9 +187,7 @@ def test_the_code_as_it_is_upholds_them(name: str) -> None:
 def test_without_the_line_the_invariant_fails(mutation: Mutation, tmp_path: Path) -> None:
     leave = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "chalicelib", tmp_path / "chalicelib", ignore=leave)
-    (tmp_path / "gpu_bootstrap").mkdir()
-    for name in ("__init__.py", "link.py"):
-        shutil.copy(ROOT / "gpu_bootstrap" / name, tmp_path / "gpu_bootstrap" / name)
+    shutil.copytree(ROOT / "gpu_bootstrap", tmp_path / "gpu_bootstrap", ignore=leave)
     shutil.copytree(ROOT / "tests" / "chaos", tmp_path / "tests" / "chaos", ignore=leave)
     for name in ("__init__.py", "fakes.py"):
         shutil.copy(ROOT / "tests" / name, tmp_path / "tests" / name)
