@@ -113,7 +113,8 @@ def start_stack(state_dir: Path, *options: str) -> Iterator[Stack]:
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            # Many short sessions would teach a linger that no test counts on.
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "IDLE_LEARNED": "false"},
             start_new_session=True,
         )
     try:
