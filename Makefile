@@ -4,7 +4,7 @@ PY := .venv/bin/python
 DEMO ?=
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## .venv with everything that tests and development need
 	@.ci/setup-venv requirements-dev.txt
@@ -37,6 +37,12 @@ defects: setup  ## stock WhisperLive's defects, looked for in stock and in ours:
 endurance: setup  ## the long ones: offline for minutes, frozen and slow networks, the real chain under faults
 	$(PY) -m pytest -m endurance --timeout 900
 
+poison: setup  ## 2,000 connections that mean harm against one launcher (POISON=N for another number; 10 minutes)
+	POISON=$${POISON:-2000} $(PY) -m pytest tests/bootstrap/test_poison.py -s
+
+try-whisperlive: setup  ## VERSION=0.10.0: seams, launcher suite and defects with another WhisperLive; exit 0 if safe
+	@$(PY) -m bench.try_whisperlive $(or $(VERSION),$(error name a version: make try-whisperlive VERSION=0.10.0))
+
 package: setup  ## the Lambda package under build/lambda
 	$(PY) -m tests.package.build build/lambda
 
@@ -53,4 +59,4 @@ clean:  ## removes what the targets above made, .venv included
 	rm -rf .venv .local build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis whisperlive_edge.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-hosts lint check chaos defects endurance package screenshots speech locks clean
+.PHONY: help setup demo test test-hosts lint check chaos defects endurance poison try-whisperlive package screenshots speech locks clean

@@ -78,7 +78,7 @@ class Peer:
             ssl=server.tls(),
             origin=Origin(origin) if origin else None,
             subprotocols=[Subprotocol("bearer"), Subprotocol(bearer)] if bearer else None,
-            open_timeout=20,
+            open_timeout=60,
             close_timeout=1,
             ping_interval=None,
             max_size=None,

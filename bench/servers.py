@@ -143,7 +143,8 @@ class Server:
 
     def serves(self) -> bool:
         if self.process.poll() is not None:
-            raise RuntimeError(f"{self.kind} ended: {self.logged()[-2000:]}")
+            lines = self.logged().splitlines() or ["without a word"]
+            raise RuntimeError(f"{self.kind} ended: {lines[-1][-500:]}")
         return (self.health() or {}).get("status") == "ready" if self.kind == "ours" else self.listens()
 
     def feed_model(self, timeout_s: float = 30.0) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench.defects.probe import Finding, Probe
 from bench.defects.rows import ROWS, look
-from bench.servers import Kind, running
+from bench.servers import Kind, Server, running
 
 Found = dict[str, dict[Kind, Finding]]
 KINDS: tuple[Kind, ...] = ("stock", "ours")
@@ -26,11 +26,20 @@ KINDS: tuple[Kind, ...] = ("stock", "ours")
 def survey(rows: list[Probe], kinds: list[Kind]) -> Found:
     found: Found = {}
     with ExitStack() as stack:
-        shared = {kind: stack.enter_context(running(kind)) for kind in kinds}
+        shared: dict[Kind, Server] = {}
+        broken: dict[Kind, str] = {}
+        for kind in kinds:
+            try:
+                shared[kind] = stack.enter_context(running(kind))
+            except (TimeoutError, RuntimeError) as error:
+                broken[kind] = f"it does not start: {error}"
         for row in rows:
             found[row.row] = {}
             for kind in kinds:
                 began = time.monotonic()
+                if kind in broken:
+                    found[row.row][kind] = Finding(True, broken[kind])
+                    continue
                 try:
                     finding = look(row, kind, shared[kind])
                 except (TimeoutError, OSError, RuntimeError) as error:
