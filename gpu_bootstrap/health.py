@@ -1,7 +1,6 @@
 """`GET /health` from one thread of its own, up while the model loads and never behind a decode.
 
-One thread and no more: a thread per request waits for the interpreter at each of its steps, behind decodes that hold
-it, and an event loop does so once or twice. docs/launcher.md has the measurement.
+One event loop and no thread per request: who connects and says nothing costs a timer, not a thread.
 """
 
 from __future__ import annotations

@@ -74,8 +74,8 @@ ROWS = (
     Probe(
         "8",
         "a sentence said twice is dropped as a repeat",
-        "repeats are told by their audio, never by their text",
-        "commit.py",
+        "no text is dropped for being like the one before it",
+        "commit.py, context.py",
         words.said_twice,
         slow=True,
     ),
