@@ -34,6 +34,8 @@ LIVE_S = 8.0
 """A stream with less than this undecoded is being spoken; one with more catches up, and lets the others go first."""
 SHARED_S = 10.0
 """The longest stretch of a backlog decoded at once while others are served too."""
+SIGN_OF_LIFE_S = 2.0
+"""A client that hears nothing for longer may take the connection for dead (docs/lossless.md)."""
 MOST_BACKLOG_S = 120.0
 """Audio waiting to be decoded beyond which the socket is not read: 7.7 MB; TCP then holds the sender."""
 
@@ -73,6 +75,8 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
         self._partial_shown = False
         self.trans_thread: threading.Thread | None = None
         self.language: str | None = None
+        self._told = {"processed_until": 0.0, "decoded_until": 0.0}
+        self._said_at = time.monotonic()
         guard.attach(self)
         # Starts the decoding thread and sends SERVER_READY.
         super().__init__(
@@ -107,7 +111,9 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
     def finalize(self) -> None:
         """Decode what is left, send everything completed, and answer END_OF_AUDIO with END."""
         self.audio.finish()
-        self.join()
+        while self.trans_thread is not None and self.trans_thread.is_alive():
+            self.trans_thread.join(SIGN_OF_LIFE_S)
+            self.sign_of_life()
         if not self.audio.abandoned and self.guard.ended_by_client:
             self._send({"status": "END"})
 
@@ -219,16 +225,26 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
         )
         return formatted
 
+    def sign_of_life(self) -> None:
+        """Repeat PROGRESS while a decode takes its time: a client must tell a slow host from a dead network.
+
+        What was told last, not what holds now: words that just became final may not be on their way yet.
+        """
+        if not self.audio.abandoned and time.monotonic() - self._said_at >= SIGN_OF_LIFE_S:
+            self._say_progress()
+
     def _progress(self) -> None:
         # Audio before processed_until gives no further words and need not be sent again after a drop.
         done = self.audio.done
-        self._send(
-            {
-                "status": "PROGRESS",
-                "processed_until": round(done, 3),
-                "decoded_until": round(max(done, self._decoded_until), 3),
-            }
-        )
+        self._told = {
+            "processed_until": round(done, 3),
+            "decoded_until": round(max(done, self._decoded_until), 3),
+        }
+        self._say_progress()
+
+    def _say_progress(self) -> None:
+        self._said_at = time.monotonic()
+        self._send({"status": "PROGRESS", **self._told, "received_until": round(self.audio.received, 3)})
 
     def _send(self, message: dict[str, object]) -> None:
         self.guard.send(json.dumps({"uid": self.client_uid, **message}))

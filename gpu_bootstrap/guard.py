@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 from websockets.sync.connection import Connection
 
 from gpu_bootstrap import closing
-from gpu_bootstrap.control import Drain
+from gpu_bootstrap.control import Drain, rfc3339
 from gpu_bootstrap.errors import FrameError
 from gpu_bootstrap.frames import END_OF_AUDIO, check_frame
 
@@ -25,6 +25,8 @@ TICK_S = 0.25
 """How soon a stream notices what the host has to tell it."""
 GOODBYE_S = 0.5
 """How long a refused peer has to answer the close: it holds a thread here and a stream's place at the edge."""
+LIMIT_NOTICE_S = 30.0
+"""How long before a connection's time limit its client is told; half of the limit where that is less."""
 SILENT_S = 20.0
 """Seconds without a frame after which the peer is asked for a sign of life; it has as long to give one."""
 
@@ -33,6 +35,7 @@ class Client(Protocol):
     """The recogniser's side of a stream (engine.EdgeClient)."""
 
     def wait_for_room(self, timeout_s: float) -> bool: ...
+    def sign_of_life(self) -> None: ...
     def abandon(self) -> None: ...
     def join(self) -> None: ...
 
@@ -80,7 +83,10 @@ class Guard:
         self._ending: closing.Ending | None = None
         self._client: Client | None = None
         self._announced: Drain | None = None
-        self._roll_over_at = time.monotonic() + longest_s if longest_s else None
+        self._limit: Drain | None = None
+        now = time.monotonic()
+        self._roll_over_at = now + longest_s if longest_s else None
+        self._warn_at = now + max(longest_s - LIMIT_NOTICE_S, longest_s / 2) if longest_s else now
         self._keepalive = Keepalive(time.monotonic())
 
     def attach(self, client: Client) -> None:
@@ -118,6 +124,8 @@ class Guard:
             return handshake
         while True:
             self.say_notice()
+            if self._client is not None:
+                self._client.sign_of_life()
             ending = self.due_ending()
             if ending is not None:
                 if ending.flush:
@@ -164,11 +172,18 @@ class Guard:
 
     def say_notice(self) -> None:
         """Pass on what the host has to announce, once."""
-        notice = self._orders.notice()
+        notice = self._orders.notice() or self._limit_notice()
         if notice is not None and notice != self._announced:
             self._announced = notice
             message = {"status": "NOTICE", "closing_at": notice.closing_at_text, "reason": notice.reason}
             self.send(json.dumps({"uid": self._uid, **message}))
+
+    def _limit_notice(self) -> Drain | None:
+        """That this connection nears its limit: in time for the client to have another one before the end."""
+        if self._limit is None and self._roll_over_at is not None and time.monotonic() >= self._warn_at:
+            closing_at = time.time() + self._roll_over_at - time.monotonic()
+            self._limit = Drain(closing_at, rfc3339(closing_at), "this connection reaches its time limit")
+        return self._limit
 
     def _keep_alive(self) -> None:
         now = time.monotonic()

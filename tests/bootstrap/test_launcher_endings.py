@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import time
 from datetime import UTC, datetime
@@ -83,3 +84,27 @@ def test_a_connection_at_its_limit_rolls_over(tmp_path: Path) -> None:
     assert code == 4409
     assert "open a new one" in reason
     assert words(client.text) == reference("short")
+
+
+def test_a_connection_is_told_of_its_limit_in_time_to_open_another(tmp_path: Path) -> None:
+    with running(tmp_path, {"WHISPER_MAX_CONNECTION_S": "8"}) as launcher, launcher.connect("s") as client:
+        client.until("SERVER_READY")
+        began = time.time()
+        notice = client.until("NOTICE")
+        closing_at = datetime.fromisoformat(notice["closing_at"]).timestamp()
+        assert closing_at - began == pytest.approx(8, abs=1.5)
+        assert time.time() < closing_at - 2
+        assert notice["reason"] == "this connection reaches its time limit"
+        assert client.until_closed()[0] == 4409
+    assert client.statuses().count("NOTICE") == 1
+
+
+def test_a_stream_says_something_every_two_seconds(launcher: Launcher) -> None:
+    """With nothing to say and nothing to hear: what a client tells a dead network by."""
+    with launcher.connect() as client:
+        client.until("SERVER_READY")
+        for _ in range(3):
+            progress = client.until("PROGRESS", timeout=10)
+            assert progress["processed_until"] == progress["received_until"] == 0.0
+    heard = [at for at, said in zip(client.arrived, client.messages, strict=True) if said.get("status") == "PROGRESS"]
+    assert max(after - before for before, after in itertools.pairwise(heard)) < 4

@@ -42,6 +42,10 @@ http://localhost:{port} {{
 	handle /ws {{
 		reverse_proxy {socket}
 	}}
+	handle_path /ramp/* {{
+		root * {ramp}
+		file_server
+	}}
 	handle {{
 		root * {site}
 		file_server
@@ -60,6 +64,7 @@ def scripted_page(folder: Path, script: Scripted | None = None) -> Iterator[tupl
             CADDYFILE.format(
                 port=port,
                 site=SITE,
+                ramp=Path(__file__).parent / "site",
                 api=server.http_url.removeprefix("http://"),
                 socket=server.ws_url.removeprefix("ws://").removesuffix("/ws"),
             )
