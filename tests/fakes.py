@@ -156,9 +156,13 @@ class FakeCommands:
     sent: list[tuple[str, RemoteCommand]] = field(default_factory=list)
     known: set[str] | None = None
     """Documents that exist; None: all."""
+    offline: set[str] = field(default_factory=set)
+    """Hosts whose agent is not connected."""
 
     def send(self, instance_id: str, command: RemoteCommand) -> str:
         if self.known is not None and command.document not in self.known:
             raise CommandRefused("InvalidDocument", f"no document {command.document}")
+        if instance_id in self.offline:
+            raise CommandRefused("InvalidInstanceId", f"{instance_id} is not connected")
         self.sent.append((instance_id, command))
         return f"command-{len(self.sent)}"

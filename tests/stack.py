@@ -20,7 +20,7 @@ import httpx
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 STANDIN = "_standin"
 
 

@@ -1,9 +1,11 @@
-"""The commands' contract, fake and SSM (moto knows documents; it takes any command for a known one)."""
+"""The commands' contract: the fake, SSM as moto plays it (it takes any command), and as the stand-in plays it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -17,39 +19,70 @@ from chalicelib.errors import CommandRefused
 from chalicelib.ports import Commands
 from tests.app.api import REGION
 from tests.fakes import FakeCommands
+from tests.unit import local_cloud
+from tests.unit.local_cloud import Cloud
+from tests.waiting import wait_until
+
+HOST, NOBODY = "i-0123456789abcdef0", "i-0fedcba9876543210"
 
 
-@pytest.fixture(params=["fake", "ssm"])
-def commands(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commands]:
+@pytest.fixture(params=["fake", "ssm", "standin"])
+def bench(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[tuple[Commands, str]]:
+    """The port, and a host whose agent is online."""
     if request.param == "fake":
-        yield FakeCommands(known=set(documents("s")))
+        yield FakeCommands(known=set(documents("s")), offline={NOBODY}), HOST
         return
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    if request.param == "standin":
+        cloud = Cloud(tmp_path, agent_s=0.0)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", cloud.server.url)
+        gpu = cloud.gpu(running=True)
+        wait_until(lambda: cloud.ssm.online(gpu), 5, "the agent")
+        client = cloud.client("ssm")
+        for name, content in documents("s").items():
+            client.create_document(Name=name, DocumentType="Command", Content=json.dumps(content))
+        yield SsmCommands(Clients(local_cloud.REGION)), gpu
+        cloud.close()
+        return
     with mock_aws():
         client = boto3.client("ssm", region_name=REGION)
         for name, content in documents("s").items():
             client.create_document(Name=name, DocumentType="Command", Content=json.dumps(content))
         clients = Clients(REGION)
 
-        def strict(params: dict[str, object], **_: object) -> None:
-            # moto takes undefined documents; SSM does not.
+        def strict(params: dict[str, Any], **_: object) -> None:
+            # moto takes undefined documents and hosts nobody has heard of; SSM does not.
             if params["DocumentName"] not in documents("s"):
                 raise ClientError({"Error": {"Code": "InvalidDocument", "Message": "unknown"}}, "SendCommand")
+            if NOBODY in params["InstanceIds"]:
+                raise ClientError({"Error": {"Code": "InvalidInstanceId", "Message": "offline"}}, "SendCommand")
 
         clients.ssm.meta.events.register("provide-client-params.ssm.SendCommand", strict)
-        yield SsmCommands(clients)
+        yield SsmCommands(clients), HOST
 
 
-def test_each_send_has_an_id_of_its_own(commands: Commands) -> None:
-    first = commands.send("i-1", set_upstream("s", ["10.0.0.1"]))
-    second = commands.send("i-1", restart_gpu("s"))
+def test_each_send_has_an_id_of_its_own(bench: tuple[Commands, str]) -> None:
+    commands, host = bench
+    first = commands.send(host, set_upstream("s", ["10.0.0.1"]))
+    second = commands.send(host, restart_gpu("s"))
     assert first
     assert second
     assert first != second
 
 
-def test_an_unknown_document_is_refused(commands: Commands) -> None:
+def test_an_unknown_document_is_refused(bench: tuple[Commands, str]) -> None:
+    commands, host = bench
     with pytest.raises(CommandRefused) as refused:
-        commands.send("i-1", restart_gpu("another"))
+        commands.send(host, restart_gpu("another"))
     assert refused.value.code == "InvalidDocument"
+
+
+def test_a_host_whose_agent_is_not_online_is_refused(bench: tuple[Commands, str]) -> None:
+    """Also just after a start: the agent registers seconds to minutes later."""
+    commands, _ = bench
+    with pytest.raises(CommandRefused) as refused:
+        commands.send(NOBODY, restart_gpu("s"))
+    assert refused.value.code == "InvalidInstanceId"
