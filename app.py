@@ -7,8 +7,21 @@ from typing import Any
 from chalice.app import IAMAuthorizer, Rate, Response
 
 from chalicelib import web, wiring
-from chalicelib.errors import Invalid
-from chalicelib.services import bookings, costs, edge, events, host_link, power, sessions, status, tokens, version
+from chalicelib.domain.machines import Role as Target
+from chalicelib.errors import Invalid, NotFound
+from chalicelib.services import (
+    bookings,
+    costs,
+    edge,
+    events,
+    host_link,
+    power,
+    releases,
+    sessions,
+    status,
+    tokens,
+    version,
+)
 from chalicelib.services.context import Context
 from chalicelib.services.events import Cause
 from chalicelib.services.tokens import Principal, Role
@@ -19,6 +32,7 @@ ANY: list[str] = []
 """No demand on Content-Type: a body is JSON or refused as not JSON."""
 YEAR_S = 366 * 86400.0
 MODEL = web.matching(r"([A-Za-z0-9._-]{1,40}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "small.en")
+RELEASE = web.matching(r"[0-9a-f]{16}", "0123456789abcdef")
 LANGUAGE = web.matching(r"[a-z]{2,3}(-[A-Za-z]{2,4})?|auto", "en")
 
 
@@ -134,6 +148,23 @@ def refresh_edge() -> Response:
     return Response(edge.refresh(context, cause), status_code=202)
 
 
+@app.route("/v1/releases/{target}", methods=["POST"], content_types=ANY)
+def roll_out(target: str) -> Response:
+    context, principal, cause = _called(Role.OPERATOR)
+    if target not in set(Target):
+        raise NotFound(f"Releases are for gpu and edge hosts, not for {target[:64]}.")
+    body = {"release": None, "force": False} | _body(release=RELEASE, force=web.flag)
+    url = web.api_url(app.caller())
+    begun = releases.begin(context, Target(target), by=principal.name, api_url=url, cause=cause, **body)
+    return Response(begun, status_code=202)
+
+
+@app.route("/v1/rollouts/{rollout_id}", methods=["GET"])
+def look_at_rollout(rollout_id: str) -> dict[str, Any]:
+    context, _, cause = _called(Role.VIEWER)
+    return releases.look(context, rollout_id, cause)
+
+
 @app.route("/v1/hosts/{instance_id}/report", methods=["POST"], content_types=ANY, authorizer=IAMAuthorizer())
 def report(instance_id: str) -> dict[str, Any]:
     web.host_identity(app.caller(), instance_id)
@@ -164,10 +195,20 @@ def health() -> dict[str, Any]:
 @app.schedule(Rate(1, unit=Rate.MINUTES))
 def tick(event: Any) -> None:  # noqa: ARG001  # Chalice hands the event over
     """The truth: whatever events were lost, a minute later it is made right."""
-    wiring.context().reconcile(Cause("reconcile", "tick"))
+    context, cause = wiring.context(), Cause("reconcile", "tick")
+    context.reconcile(cause)
+    releases.progress(context, cause)
 
 
 @app.on_cw_event({"source": ["aws.ec2"], "detail-type": ["EC2 Instance State-change Notification"]})
 def machine_event(event: Any) -> None:
     """A hint that some instance changed its state; what is true is looked up, never taken from the event."""
-    wiring.context().wishes_changed(Cause("reconcile", f"ec2:{event.detail.get('state', '')}"))
+    context, cause = wiring.context(), Cause("reconcile", f"ec2:{event.detail.get('state', '')}")
+    context.wishes_changed(cause)
+    releases.progress(context, cause)
+
+
+@app.on_cw_event({"source": ["aws.ssm"], "detail-type": ["EC2 Command Invocation Status-change Notification"]})
+def command_event(event: Any) -> None:
+    """A hint that a command on some host ended; how it ended is looked up, never taken from the event."""
+    releases.progress(wiring.context(), Cause("reconcile", f"ssm:{event.detail.get('status', '')}"))

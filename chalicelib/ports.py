@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from chalicelib.domain.machines import Machine
-from chalicelib.domain.remote import RemoteCommand
+from chalicelib.domain.remote import CommandResult, RemoteCommand
 
 Clock = Callable[[], float]
 """Epoch seconds."""
@@ -121,4 +121,24 @@ class Commands(Protocol):
 
     def send(self, instance_id: str, command: RemoteCommand) -> str:
         """Hand a command over; return its id without waiting. CommandRefused when SSM does not take it."""
+        ...
+
+    def result(self, instance_id: str, command_id: str) -> CommandResult | None:
+        """How a command stands; None when SSM does not know it (yet). CommandRefused when SSM does not answer."""
+        ...
+
+
+class Artifacts(Protocol):
+    """The stack's bucket: releases, plans of rollouts, full outputs of commands."""
+
+    def read(self, key: str) -> bytes | None:
+        """An object's bytes, None when there is none; Unavailable when the bucket does not answer."""
+        ...
+
+    def write(self, key: str, body: bytes) -> None:
+        """Put an object there; Unavailable when the bucket does not answer."""
+        ...
+
+    def address(self, key: str, seconds: int) -> str:
+        """An URL by which anybody may GET the object for so long; makes no call, and asks not whether it is there."""
         ...

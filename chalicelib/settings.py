@@ -111,6 +111,16 @@ class Settings:
         "Streams need a session's ticket; the hosts are told so by their own settings.",
         default=True,
     )
+    bucket_name: str = _field(
+        "BUCKET_NAME",
+        "The S3 bucket that holds releases, plans of rollouts and outputs; empty: no releases.",
+        default="",
+    )
+    api_url: str = _field(
+        "API_URL",
+        "Where hosts reach the API, without /v1; empty: by the address at which a rollout was asked for.",
+        default="",
+    )
     region: str = _field("AWS_REGION", "AWS region; empty leaves it to boto3.", default="")
 
     @property

@@ -280,6 +280,12 @@ def weekly(name: str, value: Any) -> bool | str:
     raise Invalid(f"{name} must be true, or an IANA time zone such as Europe/Berlin.", field=name)
 
 
+def api_url(request: Any) -> str:
+    """The API's own address, as this request came: https://domain/stage."""
+    domain, stage = request.context.get("domainName") or "", request.context.get("stage") or ""
+    return f"https://{domain}/{stage}".rstrip("/") if domain else ""
+
+
 def host_identity(request: Any, instance_id: str) -> None:
     """Forbidden unless API Gateway vouches that the caller is this very host.
 

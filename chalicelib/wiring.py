@@ -35,6 +35,7 @@ def now() -> float:
 
 def build(settings: Settings, clock: Clock = now) -> Context:
     """The services' context on real adapters; clients are made when first needed."""
+    from chalicelib.aws.artifacts import S3Artifacts
     from chalicelib.aws.clients import Clients
     from chalicelib.aws.commands import SsmCommands
     from chalicelib.aws.machines import Ec2Machines
@@ -46,9 +47,10 @@ def build(settings: Settings, clock: Clock = now) -> Context:
         rules=rules_of(settings),
         store=DynamoStore(clients, settings.table_name),
         machines=Ec2Machines(clients, settings.stack_name),
-        commands=SsmCommands(clients),
+        commands=SsmCommands(clients, settings.bucket_name),
         clock=clock,
         wait=lambda seconds: _wait(seconds),
+        artifacts=S3Artifacts(clients, settings.bucket_name) if settings.bucket_name else None,
     )
 
 

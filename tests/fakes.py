@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from chalicelib.domain.machines import Machine, MachineState
-from chalicelib.domain.remote import RemoteCommand
+from chalicelib.domain.remote import CommandResult, CommandState, RemoteCommand
 from chalicelib.errors import CommandRefused, MachineRefused, RefusalKind, StoreConflict
 from chalicelib.ports import Check, Delete, Key, Put, Record, Turn, Write
 
@@ -157,12 +157,44 @@ class FakeCommands:
     known: set[str] | None = None
     """Documents that exist; None: all."""
     offline: set[str] = field(default_factory=set)
+<<<<<<< HEAD
     """Hosts whose agent is not connected."""
+=======
+    """Hosts whose agent is not there."""
+    results: dict[str, CommandResult] = field(default_factory=dict)
+    """How commands stand, by id; one that is not named here has succeeded."""
+>>>>>>> a118e84 (Releases: built by their hash, rolled out step by step over SSM, put back by the host; deploy, restart, logs and shell)
 
     def send(self, instance_id: str, command: RemoteCommand) -> str:
         if self.known is not None and command.document not in self.known:
             raise CommandRefused("InvalidDocument", f"no document {command.document}")
         if instance_id in self.offline:
+<<<<<<< HEAD
             raise CommandRefused("InvalidInstanceId", f"{instance_id} is not connected")
+=======
+            raise CommandRefused("InvalidInstanceId", "not in a valid state")
+>>>>>>> a118e84 (Releases: built by their hash, rolled out step by step over SSM, put back by the host; deploy, restart, logs and shell)
         self.sent.append((instance_id, command))
         return f"command-{len(self.sent)}"
+
+    def result(self, instance_id: str, command_id: str) -> CommandResult | None:
+        number = int(command_id.removeprefix("command-"))
+        if not 0 < number <= len(self.sent) or self.sent[number - 1][0] != instance_id:
+            return None
+        return self.results.get(command_id, CommandResult(CommandState.SUCCEEDED, 0, ""))
+
+
+@dataclass
+class FakeArtifacts:
+    """`chalicelib.ports.Artifacts` in a dictionary."""
+
+    objects: dict[str, bytes] = field(default_factory=dict)
+
+    def read(self, key: str) -> bytes | None:
+        return self.objects.get(key)
+
+    def write(self, key: str, body: bytes) -> None:
+        self.objects[key] = body
+
+    def address(self, key: str, seconds: int) -> str:
+        return f"https://bucket.example/{key}?for={seconds}"

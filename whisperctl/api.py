@@ -113,6 +113,15 @@ class Api:
         body = _given(force=force or None, closed_until=closed_until, reason=reason)
         return self.call("POST", "/v1/gpu/stop", body)
 
+    def restart_gpu(self, *, force: bool) -> dict[str, Any]:
+        return self.call("POST", "/v1/gpu/restart", _given(force=force or None))
+
+    def roll_out(self, target: str, release: str | None, *, force: bool) -> dict[str, Any]:
+        return self.call("POST", f"/v1/releases/{target}", _given(release=release, force=force or None))
+
+    def rollout(self, rollout_id: str) -> dict[str, Any]:
+        return self.call("GET", f"/v1/rollouts/{rollout_id}")
+
     def call(
         self,
         method: str,

@@ -22,6 +22,10 @@ VERBS = {
     "events": ("whisperctl.commands.bookings", "Say what was done, by whom and why."),
     "cost": ("whisperctl.commands.bookings", "Say what the GPU cost, and what was saved."),
     "simulate": ("whisperctl.commands.simulate", "Play a trace of sessions: cost and waits under other settings."),
+    "deploy": ("whisperctl.commands.deploy", "Build a release, upload it, and roll it out."),
+    "restart": ("whisperctl.commands.hosts", "Restart the service of the GPU hosts or of the edge."),
+    "logs": ("whisperctl.commands.hosts", "Show a host's log."),
+    "shell": ("whisperctl.commands.hosts", "Open a shell on a host."),
     "token": ("whisperctl.commands.token", "Add, list and revoke access tokens."),
 }
 

@@ -41,6 +41,8 @@ class StackInfo:
     """Directory of the stack.json that was used."""
     stack_name: str = "local"
     """Names the table, the tags and the documents of a local stack."""
+    bucket: str | None = None
+    """The bucket of a local stack's releases."""
 
     def token_for(self, role: str) -> str:
         """The least powerful token that may act as `role`; UsageError when there is none."""
@@ -87,6 +89,8 @@ def find_stack(
             local.tokens,
             local.aws_endpoint,
             local.state_dir,
+            local.stack_name,
+            local.bucket,
         )
     edge_url = _address(wanted)
     if local is not None and local.edge_url == edge_url:
@@ -98,6 +102,8 @@ def find_stack(
             local.tokens,
             local.aws_endpoint,
             local.state_dir,
+            local.stack_name,
+            local.bucket,
         )
     return StackInfo(edge_url, f"{edge_url}/api", ca_cert, token)
 
@@ -118,6 +124,7 @@ def read_stack(state_dir: Path, *, required: bool = True) -> StackInfo | None:
             aws_endpoint=about.get("aws_endpoint"),
             state_dir=state_dir,
             stack_name=str(about.get("stack_name") or "local"),
+            bucket=about.get("bucket"),
         )
     except FileNotFoundError:
         if required:

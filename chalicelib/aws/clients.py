@@ -33,6 +33,8 @@ class Clients:
                     retries={"total_max_attempts": attempts, "mode": "standard"},
                     connect_timeout=CONNECT_TIMEOUT_S,
                     read_timeout=READ_TIMEOUT_S,
+                    # For S3: an address signed the old way names the global endpoint and is refused in newer regions.
+                    signature_version="s3v4" if service == "s3" else None,
                 )
                 make: Any = self._session.client  # its overloads know only literal service names
                 self._made[name] = make(service, config=config)
@@ -53,6 +55,10 @@ class Clients:
         """For StartInstances: botocore would retry a lack of capacity (HTTP 500), which is ours to climb."""
         client: EC2Client = self._client("ec2_once", "ec2", 1)
         return client
+
+    @property
+    def s3(self) -> Any:
+        return self._client("s3", "s3", 3)
 
     @property
     def ssm(self) -> SSMClient:

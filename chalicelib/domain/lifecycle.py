@@ -180,6 +180,12 @@ def _for_machine(scene: _Scene, view: View, wanted: bool) -> Decision:
 
 
 def _stopped(scene: _Scene, view: View, wanted: bool) -> Decision:
+    installation = scene.wishes.installation(view.instance_id)
+    if installation is not None and not wanted:
+        refusal = view.memory.refusal
+        if refusal is not None and scene.now < refusal.until:
+            return _hold(view, refusal.message, Next("start", refusal.until, "EC2 is asked again"))
+        return Decision(view.instance_id, Action.START, f"release {installation.release} is to be installed")
     if not wanted:
         if not scene.admission.open:
             return _hold(
@@ -214,15 +220,19 @@ def _running(scene: _Scene, view: View, wanted: bool) -> Decision:
     ordered = _ordered(scene, view, awake_since)
     if ordered is not None:
         return ordered
-    if scene.wanted and _mute(scene, view):
+    installation = scene.wishes.installation(view.instance_id)
+    if installation is None and scene.wanted and _mute(scene, view):
         words = f"it runs since {clock_text(view.mute_since() or awake_since)} and never reported"
         return Decision(view.instance_id, Action.STOP, words, impaired=True)
     evidence = view.evidence(scene.now)
-    if scene.by_night:
+    if scene.by_night and (installation is None or evidence is Evidence.ACTIVE):
         return _night_begins(scene, view, evidence)
     if evidence is not Evidence.IDLE and scene.now >= hard_end - scene.rules.night_grace_s:
         drain = Drain(DrainKind.HARD_MAX, scene.now, hard_end, "the GPU reaches its hard maximum")
         return Decision(view.instance_id, Action.DRAIN, drain.reason, drain=drain)
+    if installation is not None:
+        words = f"release {installation.release} is being installed"
+        return _hold(view, words, Next("verify", None, "the rollout ends"))
     if wanted:
         return _hold(view, scene.who(), _when_wish_ends(scene))
     return _linger(scene, view, evidence, awake_since)

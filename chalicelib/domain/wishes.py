@@ -148,6 +148,18 @@ class Order:
 
 
 @dataclass(frozen=True)
+class Installation:
+    """A running rollout: it wants this one machine awake, night or not, until the rollout ends."""
+
+    id: str
+    target: str
+    instance_id: str
+    release: str
+    created_at: float
+    by: str = ""
+
+
+@dataclass(frozen=True)
 class Wishes:
     """All that people want of the GPUs, as the store holds it."""
 
@@ -155,6 +167,11 @@ class Wishes:
     bookings: tuple[Booking, ...] = ()
     closed_until: float | None = None
     orders: tuple[Order, ...] = ()
+    installations: tuple[Installation, ...] = ()
+
+    def installation(self, instance_id: str) -> Installation | None:
+        """The rollout that is at work on this machine."""
+        return next((one for one in self.installations if one.instance_id == instance_id), None)
 
     def order(self, kind: OrderKind) -> Order | None:
         """The latest order of this kind."""

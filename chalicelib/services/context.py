@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chalicelib.domain.rules import Rules
-from chalicelib.ports import Clock, Commands, Machines, Store
+from chalicelib.ports import Artifacts, Clock, Commands, Machines, Store
 from chalicelib.services.control import WISHES
 from chalicelib.services.events import Cause
 from chalicelib.services.reconcile import Reconciler
@@ -25,6 +25,8 @@ class Context:
     clock: Clock
     wait: Callable[[float], None] = lambda _seconds: None
     """Waits so many seconds by `clock`."""
+    artifacts: Artifacts | None = None
+    """None where the stack has no bucket."""
 
     @property
     def reconciler(self) -> Reconciler:

@@ -13,8 +13,9 @@
 | `gaps`             | seconds between the times somebody wanted the GPU, for the linger        |
 | `notices`          | what a person was told and still holds                                   |
 | `ticket-keys`      | the signing secrets                                                      |
+| `rollout#TARGET`   | the rollout at work on the hosts of a kind: at most one, and a wish      |
 
-Other partitions: `tokens` (by SHA-256), `idempotency`, `events`, `ledger`.
+Other partitions: `tokens` (by SHA-256), `idempotency`, `events`, `ledger`, `rollouts` (by id), `installed` (by host).
 """
 
 from __future__ import annotations
@@ -46,9 +47,10 @@ from chalicelib.domain.machines import (
 from chalicelib.domain.memory import effective_state
 from chalicelib.domain.night import Night
 from chalicelib.domain.phases import Overview, overview
+from chalicelib.domain.rollout import Rollout, State, Step, StepState
 from chalicelib.domain.rules import Rules
 from chalicelib.domain.tickets import TicketKey, TicketKeys
-from chalicelib.domain.wishes import Booking, Order, OrderKind, Session, Wishes
+from chalicelib.domain.wishes import Booking, Installation, Order, OrderKind, Session, Wishes
 from chalicelib.ports import Key, Record, Store
 from chalicelib.settings import Settings
 
@@ -84,6 +86,10 @@ def session_key(session_id: str) -> Key:
 
 def booking_key(booking_id: str) -> Key:
     return Key(CONTROL, f"booking#{booking_id}")
+
+
+def installation_key(target: str) -> Key:
+    return Key(CONTROL, f"rollout#{target}")
 
 
 @dataclass(frozen=True)
@@ -160,7 +166,7 @@ def load(store: Store) -> Control:
 
 def parse(records: Sequence[Record]) -> Control:
     """The records as domain objects; a record of an unknown kind is left alone."""
-    sessions, bookings = [], []
+    sessions, bookings, installations = [], [], []
     memories, reports = {}, {}
     single: dict[str, Mapping[str, Any]] = {}
     for record in records:
@@ -169,6 +175,8 @@ def parse(records: Sequence[Record]) -> Control:
             sessions.append(_known(Session, record.data))
         elif kind == "booking":
             bookings.append(_known(Booking, record.data))
+        elif kind == "rollout":
+            installations.append(_known(Installation, record.data))
         elif kind == "machine":
             memories[name] = memory_from(record.data)
         elif kind == "report":
@@ -182,6 +190,7 @@ def parse(records: Sequence[Record]) -> Control:
             tuple(bookings),
             power.get("closed_until"),
             tuple(_order(one) for one in power.get("orders", ())),
+            tuple(installations),
         ),
         memories=memories,
         reports=reports,
@@ -230,6 +239,18 @@ def memory_from(data: Mapping[str, Any]) -> Memory:
         drain=None if drain is None else dataclasses.replace(drain, kind=DrainKind(drain.kind)),
         refusal=_maybe(Refusal, data.get("refusal")),
         short=tuple(_known(Shortage, one) for one in data.get("short", ())),
+    )
+
+
+def rollout_from(data: Mapping[str, Any]) -> Rollout:
+    """A stored rollout."""
+    steps = (_known(Step, one) for one in data.get("steps", ()))
+    return dataclasses.replace(
+        _known(Rollout, data),
+        target=Role(data["target"]),
+        state=State(data["state"]),
+        hosts=tuple(data.get("hosts", ())),
+        steps=tuple(dataclasses.replace(one, state=StepState(one.state)) for one in steps),
     )
 
 

@@ -20,6 +20,7 @@ from chalicelib.ports import Put
 from chalicelib.services.context import Context
 from chalicelib.services.control import KEPT_S, Control, data_of, load, report_key, session_key
 from chalicelib.services.events import Cause
+from chalicelib.services.releases import progress
 from chalicelib.services.ticket_keys import ensure_keys
 from chalicelib.telemetry import logger
 
@@ -54,6 +55,8 @@ def report(context: Context, instance_id: str, body: Mapping[str, Any]) -> dict[
     asks = _changed(before, taken) or _cut_off_since(control, before, taken, instance_id, now)
     if asks or _due(context, control, taken, instance_id, now):
         context.wishes_changed(cause)
+    if control.wishes.installations:
+        progress(context, cause)
     control = load(context.store)
     if control.keys.signing() is None and memory.role is Role.GPU:
         control = replace(control, keys=ensure_keys(context.store, now))

@@ -29,10 +29,10 @@ from moto import mock_aws
 
 from chalicelib import wiring
 from chalicelib.aws.store import table_definition
-from chalicelib.domain import remote
 from chalicelib.services import tokens
 from chalicelib.services.context import Context
 from tests.fakes import FakeClock
+from whisperctl.documents import documents
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "eu-central-1"
@@ -311,7 +311,7 @@ def _client(service: str) -> Any:
 def _made(clock: FakeClock, context: Context, started: list[Any]) -> Api:
     _client("dynamodb").create_table(**table_definition("table"))
     ssm = _client("ssm")
-    for name, content in remote.documents(STACK).items():
+    for name, content in documents(STACK).items():
         ssm.create_document(Name=name, DocumentType="Command", Content=json.dumps(content))
     ec2 = _client("ec2")
     gpu = run_instance(ec2, {"whisperlive-edge:stack": STACK, "whisperlive-edge:role": "gpu"}, "g4dn.xlarge")

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
+<<<<<<< HEAD
 from pathlib import Path
 from typing import Any
+=======
+from dataclasses import replace
+>>>>>>> a118e84 (Releases: built by their hash, rolled out step by step over SSM, put back by the host; deploy, restart, logs and shell)
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
+from chalicelib.aws import commands as commands_module
 from chalicelib.aws.clients import Clients
 from chalicelib.aws.commands import SsmCommands
-from chalicelib.domain.remote import documents, restart_gpu, set_upstream
+from chalicelib.domain.remote import CommandResult, CommandState, restart_gpu, set_upstream
 from chalicelib.errors import CommandRefused
 from chalicelib.ports import Commands
 from tests.app.api import REGION
 from tests.fakes import FakeCommands
+<<<<<<< HEAD
 from tests.unit import local_cloud
 from tests.unit.local_cloud import Cloud
 from tests.waiting import wait_until
 
 HOST, NOBODY = "i-0123456789abcdef0", "i-0fedcba9876543210"
+=======
+from whisperctl.documents import documents
+>>>>>>> a118e84 (Releases: built by their hash, rolled out step by step over SSM, put back by the host; deploy, restart, logs and shell)
 
 
 @pytest.fixture(params=["fake", "ssm", "standin"])
@@ -73,8 +83,55 @@ def test_each_send_has_an_id_of_its_own(bench: tuple[Commands, str]) -> None:
     assert first != second
 
 
+<<<<<<< HEAD
 def test_an_unknown_document_is_refused(bench: tuple[Commands, str]) -> None:
     commands, host = bench
+=======
+def test_how_a_command_ended_is_known_by_host_and_id(commands: Commands) -> None:
+    sent = commands.send("i-1", restart_gpu("s"))
+    assert commands.result("i-1", sent) == CommandResult(CommandState.SUCCEEDED, 0, "")
+    unknown = "command-99" if isinstance(commands, FakeCommands) else str(uuid.UUID(int=1))
+    assert commands.result("i-1", unknown) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "details", "state"),
+    [
+        ("Pending", "Pending", CommandState.UNDER_WAY),
+        ("InProgress", "InProgress", CommandState.UNDER_WAY),
+        ("Delayed", "Delayed", CommandState.UNDER_WAY),
+        ("Success", "Success", CommandState.SUCCEEDED),
+        ("Failed", "Failed", CommandState.FAILED),
+        ("TimedOut", "DeliveryTimedOut", CommandState.LOST),
+        ("TimedOut", "ExecutionTimedOut", CommandState.TIMED_OUT),
+        ("Failed", "Undeliverable", CommandState.LOST),
+        ("Cancelled", "Cancelled", CommandState.TIMED_OUT),
+    ],
+)
+def test_ssms_words_for_how_a_command_stands(status: str, details: str, state: CommandState) -> None:
+    assert commands_module._state(status, details) is state
+
+
+def test_the_full_output_goes_to_the_bucket_only_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[dict[str, object]] = []
+
+    class Ssm:
+        def send_command(self, **arguments: object) -> dict[str, dict[str, str]]:
+            sent.append(arguments)
+            return {"Command": {"CommandId": "c"}}
+
+    clients = Clients(REGION)
+    monkeypatch.setattr(Clients, "ssm", property(lambda _: Ssm()))
+    adapter = SsmCommands(clients, "bucket")
+    adapter.send("i-1", restart_gpu("s"))
+    adapter.send("i-1", replace(restart_gpu("s"), output="output/r1/fetch"))
+    assert "OutputS3BucketName" not in sent[0]
+    assert (sent[1]["OutputS3BucketName"], sent[1]["OutputS3KeyPrefix"]) == ("bucket", "output/r1/fetch")
+    assert [one["TimeoutSeconds"] for one in sent] == [30, 30]
+
+
+def test_an_unknown_document_is_refused(commands: Commands) -> None:
+>>>>>>> a118e84 (Releases: built by their hash, rolled out step by step over SSM, put back by the host; deploy, restart, logs and shell)
     with pytest.raises(CommandRefused) as refused:
         commands.send(host, restart_gpu("another"))
     assert refused.value.code == "InvalidDocument"

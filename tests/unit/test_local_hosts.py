@@ -192,7 +192,6 @@ def test_the_units_of_a_gpu_host() -> None:
         "WHISPER_MAX_STREAMS": "4",
         "WHISPER_REQUIRE_TICKET": "true",
         "WHISPER_CONTROL_FILE": "/root/run/whisperlive/control.json",
-        "WHISPER_RELEASE": "local",
         "HF_HUB_OFFLINE": "1",
     }
     assert link.argv == ("/venv/bin/python", "-m", "gpu_bootstrap.link")

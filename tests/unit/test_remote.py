@@ -7,7 +7,16 @@ import re
 
 import pytest
 
-from chalicelib.domain.remote import RemoteCommand, documents, restart_gpu, set_upstream
+from chalicelib.domain.remote import (
+    RemoteCommand,
+    Runner,
+    logs,
+    release_step,
+    restart_edge,
+    restart_gpu,
+    set_upstream,
+)
+from whisperctl.documents import documents
 
 DOCUMENTS = documents("stack")
 PATTERN = DOCUMENTS["stack-set-upstream"]["parameters"]["upstreams"]["allowedPattern"]
@@ -19,6 +28,72 @@ def test_commands() -> None:
     )
     assert set_upstream("stack", []).parameters == {"upstreams": ["--none"]}
     assert restart_gpu("stack") == RemoteCommand("stack-restart-gpu", {}, "restart the service")
+    assert restart_edge("stack") == RemoteCommand("stack-restart-edge", {}, "restart Caddy")
+    assert logs("stack", "link", 20) == RemoteCommand(
+        "stack-logs", {"unit": ["link"], "lines": ["20"], "cursor": ["-"]}, "the log of link"
+    )
+
+
+STEP = release_step(
+    "stack",
+    verb="fetch",
+    target="gpu",
+    sha256="ab" * 32,
+    runner=Runner("https://b.s3.amazonaws.com/files/cd?X-Amz-Signature=0f&X-Amz-Credential=A%2F1", "cd" * 32),
+    until=1_800_000_000.4,
+    timeout_s=1800,
+    plan="https://b.s3.amazonaws.com/rollouts/r/i-1.json?X-Amz-SignedHeaders=host",
+    output="output/r/fetch",
+)
+
+
+def test_a_step_of_a_release() -> None:
+    assert RemoteCommand(
+        "stack-release",
+        {
+            "verb": ["fetch"],
+            "target": ["gpu"],
+            "release": ["ab" * 32],
+            "runner": ["https://b.s3.amazonaws.com/files/cd?X-Amz-Signature=0f&X-Amz-Credential=A%2F1"],
+            "runnerSha256": ["cd" * 32],
+            "plan": ["https://b.s3.amazonaws.com/rollouts/r/i-1.json?X-Amz-SignedHeaders=host"],
+            "until": ["1800000000"],
+            "timeout": ["1800"],
+        },
+        "fetch abababababababab",
+        "output/r/fetch",
+    ) == STEP
+
+
+RELEASE = DOCUMENTS["stack-release"]
+
+
+def test_the_release_document_takes_the_step_and_runs_what_has_the_hash() -> None:
+    for name, values in STEP.parameters.items():
+        assert re.search(RELEASE["parameters"][name]["allowedPattern"], values[0]), name
+    lines = RELEASE["mainSteps"][0]["inputs"]["runCommand"]
+    assert lines[-1] == (
+        'exec python3 "$program" {{ verb }} --target {{ target }} --release {{ release }} '
+        "--plan '{{ plan }}' --until {{ until }}"
+    )
+    assert RELEASE["mainSteps"][0]["inputs"]["timeoutSeconds"] == "{{ timeout }}"
+    assert any("sha256sum --check" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["plan", "runner"])
+@pytest.mark.parametrize(
+    "value", ["https://x/'; id; '", "https://x y", "https://x\nid", "file:///etc", "https://$(id)"]
+)
+def test_no_address_leaves_its_quotes(name: str, value: str) -> None:
+    assert not re.search(RELEASE["parameters"][name]["allowedPattern"], value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("verb", "stage; id"), ("target", "gpu edge"), ("release", "ab"), ("until", "1e9"), ("timeout", "60 --x")],
+)
+def test_what_a_step_may_not_be(name: str, value: str) -> None:
+    assert not re.search(RELEASE["parameters"][name]["allowedPattern"], value)
 
 
 def test_documents() -> None:
@@ -33,6 +108,7 @@ def test_documents() -> None:
     for content in DOCUMENTS.values():
         assert content["schemaVersion"] == "2.2"
         assert len(json.dumps(content)) < 64 * 1024
+        # The lines too: a placeholder in a setting of the step is one as well.
         used = set(re.findall(r"{{ (\w+) }}", json.dumps(content["mainSteps"])))
         assert used == set(content["parameters"])
         assert all("allowedPattern" in one for one in content["parameters"].values())

@@ -41,6 +41,7 @@ def put_environment(env: MutableMapping[str, str], options: LocalOptions, aws_en
             "STACK_NAME": options.stack_name,
             "STAGE": "local",
             "TABLE_NAME": options.stack_name,
+            "BUCKET_NAME": bucket_name(options),
             "EDGE_URL": edge_url,
             "IDLE_MINUTES": f"{options.idle_minutes:g}",
             "NIGHT": options.night,
@@ -60,13 +61,19 @@ def put_environment(env: MutableMapping[str, str], options: LocalOptions, aws_en
     )
 
 
+def bucket_name(options: LocalOptions) -> str:
+    """The bucket of releases; bucket names have three characters at least."""
+    return f"{options.stack_name}-releases"
+
+
 def create_table_and_documents(options: LocalOptions) -> DynamoStore:
     """The table and the SSM documents, by the calls that would make them on AWS. Returns the store."""
     from chalicelib.aws.clients import Clients
     from chalicelib.aws.store import DynamoStore, table_definition
-    from chalicelib.domain.remote import documents
+    from whisperctl.documents import documents
 
     clients = Clients(REGION)
+    clients.s3.create_bucket(Bucket=bucket_name(options))
     clients.dynamodb.create_table(**table_definition(options.stack_name))
     for name, content in documents(options.stack_name).items():
         clients.ssm.create_document(
@@ -105,12 +112,16 @@ def create_machines(ec2: Ec2, options: LocalOptions) -> tuple[tuple[str, ...], s
     return gpus, edge
 
 
-def stack_file(plan: Plan, account: Account, *, aws_endpoint: str, pid: int) -> dict[str, object]:
+def stack_file(
+    plan: Plan, account: Account, *, options: LocalOptions, aws_endpoint: str, pid: int
+) -> dict[str, object]:
     """What stack.json holds."""
     return {
         "edge_url": plan.edge_url,
         "api_url": plan.api_url,
         "aws_endpoint": aws_endpoint,
+        "stack_name": options.stack_name,
+        "bucket": bucket_name(options),
         "ca_cert": str(plan.ca_cert),
         "tokens": account.tokens,
         "gpu_instance_id": account.gpu_instance_ids[0],

@@ -112,9 +112,16 @@ class Faults:
             status=500,
         )
 
-    def of_command(self, document: str) -> CommandFault | None:
-        """The fault that strikes a command of this document."""
-        return next((fault for fault in self._set.commands if fnmatch.fnmatch(document, fault.document)), None)
+    def of_command(self, document: str, comment: str = "") -> CommandFault | None:
+        """The fault that strikes a command of this document with this comment."""
+        return next(
+            (
+                fault
+                for fault in self._set.commands
+                if fnmatch.fnmatch(document, fault.document) and fnmatch.fnmatch(comment, fault.comment)
+            ),
+            None,
+        )
 
 
 def throttled(service: str) -> AwsError:

@@ -83,6 +83,8 @@ class CommandFault:
     status: str = "Failed"
     exit_code: int = 1
     output: str = ""
+    comment: str = ALL
+    """A glob on the command's comment, which begins with the step of a release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,10 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "events": lambda v: _one("events", v, EventFault, {"lost": bool, "doubled": bool, "delay_s": float}),
     "ticks": lambda v: _one("ticks", v, TickFault, {"lost": bool}),
     "commands": lambda v: _many(
-        "commands", v, CommandFault, {"document": str, "status": str, "exit_code": int, "output": str}
+        "commands",
+        v,
+        CommandFault,
+        {"document": str, "status": str, "exit_code": int, "output": str, "comment": str},
     ),
 }
 

@@ -169,10 +169,7 @@ class Host:
             files.key.write_text(secrets.token_urlsafe(32))
         if not files.hosts.exists():
             files.hosts.write_text("127.0.0.1 localhost\n")
-        current = files.current(self.machine.role)
-        current.parent.mkdir(parents=True, exist_ok=True)
-        if not current.is_symlink():
-            current.symlink_to(plan.repository)
+        files.make_first_release(self.machine.role, plan.repository)
         shim = files.programs / "systemctl"
         shim.write_text(SYSTEMCTL)
         shim.chmod(0o755)
@@ -194,6 +191,8 @@ class Host:
         if verb == "poweroff":
             threading.Thread(target=self._power_off, args=(self.machine.instance_id,), daemon=True).start()
             return 0
+        if verb in ("daemon-reload", "enable"):
+            return 0  # its units are the supervisor's own, and always as they must be
         if not services or None in services:
             return 5
         for service in services:

@@ -155,6 +155,8 @@ class Unit:
     env: Mapping[str, str]
     cwd: Path
     log: Path
+    current: Path | None = None
+    """The symlink to the release it runs from: the name of what it points at at the start is told to it."""
 
 
 class Service:
@@ -225,7 +227,13 @@ class Service:
         unit = self.unit
         unit.log.parent.mkdir(parents=True, exist_ok=True)
         with unit.log.open("ab") as out:
-            return self._spawner.start(unit.argv, env=unit.env, cwd=unit.cwd, what=unit.name, stdout=out)
+            return self._spawner.start(unit.argv, env=_told(unit), cwd=unit.cwd, what=unit.name, stdout=out)
+
+
+def _told(unit: Unit) -> dict[str, str]:
+    """The unit's environment, with the name of the release it runs from."""
+    release = unit.current.readlink().name if unit.current is not None else ""
+    return {**unit.env} | ({"WHISPER_RELEASE": release, "LINK_RELEASE": release} if release else {})
 
 
 def signal_group_of_dead(pid: int) -> None:

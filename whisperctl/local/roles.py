@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from whisperctl.local.processes import Unit
 
 RELEASE = "local"
+"""The release a host begins with: the checkout itself."""
 STREAM_CLOSE_DELAY = "12h"
 # A speaker who comes back after a drop displaces his own old stream: the edge must let him through to a host that
 # is full, where he (and not Caddy's 503, which a browser cannot read) hears the truth.
@@ -81,8 +83,22 @@ class HostFiles:
         return self.root / "var" / "log" / f"{unit}.log"
 
     def current(self, role: str) -> Path:
-        """The `current` release, which here is the repository itself."""
+        """The symlink to the release that serves."""
         return self.root / "opt" / ("edge" if role == "edge" else "whisperlive") / "current"
+
+    def make_first_release(self, role: str, repository: Path) -> None:
+        """Where nothing is installed yet: the checkout, laid out as a release."""
+        current = self.current(role)
+        if current.is_symlink():
+            return
+        release = current.parent / "releases" / RELEASE
+        release.mkdir(parents=True)
+        package = "edge_bootstrap" if role == "edge" else "gpu_bootstrap"
+        links = {"bootstrap": package, package: package} | ({"site": "site"} if role == "edge" else {})
+        for name, target in links.items():
+            (release / name).symlink_to(repository / target)
+        (release / "manifest.json").write_text(json.dumps({"target": role, "files": []}) + "\n")
+        current.symlink_to(f"releases/{RELEASE}")
 
 
 def shell_environment(plan: Plan, files: HostFiles) -> dict[str, str]:
@@ -117,7 +133,6 @@ def _gpu(plan: Plan, files: HostFiles, instance_id: str, address: str, boot_id: 
         "WHISPER_MAX_STREAMS": str(plan.max_streams),
         "WHISPER_REQUIRE_TICKET": "true" if plan.require_ticket else "false",
         "WHISPER_CONTROL_FILE": str(files.control),
-        "WHISPER_RELEASE": RELEASE,
         # The model is on the disk; nothing on the wake path may ask the network for one.
         "HF_HUB_OFFLINE": "1",
     }
@@ -131,8 +146,15 @@ def _gpu(plan: Plan, files: HostFiles, instance_id: str, address: str, boot_id: 
         }
     )
     return (
-        Unit("whisperlive", (plan.python, "-m", "gpu_bootstrap.serve"), serve, current, files.log("whisperlive")),
-        Unit("link", (plan.python, "-m", "gpu_bootstrap.link"), link, current, files.log("link")),
+        Unit(
+            "whisperlive",
+            (plan.python, "-m", "gpu_bootstrap.serve"),
+            serve,
+            current,
+            files.log("whisperlive"),
+            current,
+        ),
+        Unit("link", (plan.python, "-m", "gpu_bootstrap.link"), link, current, files.log("link"), current),
     )
 
 
@@ -174,7 +196,7 @@ def _edge(plan: Plan, files: HostFiles, instance_id: str, boot_id: str) -> tuple
     run_caddy = (plan.caddy, "run", "--config", str(bootstrap / "Caddyfile"), "--adapter", "caddyfile")
     return (
         Unit("caddy", run_caddy, caddy, current, files.log("caddy")),
-        Unit("link", (plan.python, str(bootstrap / "link.py")), link, current, files.log("link")),
+        Unit("link", (plan.python, str(bootstrap / "link.py")), link, current, files.log("link"), current),
     )
 
 
@@ -185,5 +207,4 @@ def _link(plan: Plan, files: HostFiles, role: str, instance_id: str, boot_id: st
         "LINK_INSTANCE_ID": instance_id,
         "LINK_KEY_FILE": str(files.key),
         "LINK_BOOT_ID": boot_id,
-        "LINK_RELEASE": RELEASE,
     }

@@ -71,6 +71,8 @@ class Invocation:
     steps: list[dict[str, Any]]
     parameters: dict[str, list[str]]
     environment: dict[str, str]
+    bucket: str = ""
+    prefix: str = ""
     status: str = "Pending"
     details: str = "Pending"
     exit_code: int = -1
@@ -99,6 +101,8 @@ class Ssm:
         self._invocations: dict[str, list[Invocation]] = {}
         self._pings: dict[str, float] = {}
         self._closed = threading.Event()
+        self.on_end: Callable[[str, str, str, str], None] = lambda _command, _instance, _document, _status: None
+        """Told of every command that ended: command id, instance id, document, status."""
         self.host: ScriptHost | None = None
         """Set once, by the wiring, before the first command."""
 
@@ -192,6 +196,8 @@ class Ssm:
                 steps=steps,
                 parameters=given,
                 environment=environment,
+                bucket=str(parameters.get("OutputS3BucketName", "")),
+                prefix=str(parameters.get("OutputS3KeyPrefix", "")),
             )
             for instance_id in targets
         ]
@@ -211,7 +217,7 @@ class Ssm:
             return content
 
     def _carry_out(self, invocation: Invocation) -> None:
-        fault = self._faults.of_command(invocation.document)
+        fault = self._faults.of_command(invocation.document, invocation.comment)
         if self._closed.wait(DELIVERED_AFTER_S):
             return
         while (fault is not None and fault.status == "Lost") or not self.online(invocation.instance_id):
@@ -254,6 +260,7 @@ class Ssm:
             invocation.environment,
             lambda: self._clock.now() >= deadline or invocation.cancelled.is_set(),
         )
+        self._keep_output(invocation, str(step["name"]), outcome)
         if invocation.cancelled.is_set():
             self._end(invocation, "Cancelled", "Cancelled")
             return None
@@ -278,7 +285,25 @@ class Ssm:
             self._end(invocation, "Failed", "Failed")
         return outcome
 
+    def _keep_output(self, invocation: Invocation, step: str, outcome: Outcome) -> None:
+        """The whole output into the bucket, under the keys the agent uses."""
+        if not invocation.bucket:
+            return
+        from moto.backends import get_backend
+
+        parts = (invocation.prefix, invocation.command_id, invocation.instance_id, "awsrunShellScript", step)
+        place = "/".join(part for part in parts if part)
+        with self._moto_lock:
+            bucket: Any = get_backend("s3")[ACCOUNT]["aws"]
+            for name, text in (("stdout", outcome.stdout), ("stderr", outcome.stderr)):
+                if text:
+                    bucket.put_object(invocation.bucket, f"{place}/{name}", text.encode())
+
     def _end(self, invocation: Invocation, status: str, details: str) -> None:
+        self._note_end(invocation, status, details)
+        self.on_end(invocation.command_id, invocation.instance_id, invocation.document, status)
+
+    def _note_end(self, invocation: Invocation, status: str, details: str) -> None:
         with self._lock:
             invocation.ended_at = self._clock.now()
             invocation.status, invocation.details = status, details

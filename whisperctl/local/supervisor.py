@@ -173,6 +173,7 @@ def bring_up(
         deadman_minutes=options.deadman_minutes,
         inherited={name: os.environ[name] for name in INHERITED if name in os.environ},
     )
+    os.environ["API_URL"] = plan.api_url
     cloud.start_hosts(plan, directory / "hosts", spawner, stack)
     tokens = account.create_tokens(store, cloud.clock.now())
     gpus, edge = account.create_machines(cloud.ec2, options)
@@ -185,7 +186,7 @@ def bring_up(
     wait_for_asleep(plan.api_url, tokens["viewer"])
     cloud.calls.clear()
     made = account.Account(tokens, gpus, edge)
-    return account.stack_file(plan, made, aws_endpoint=cloud.endpoint.url, pid=os.getpid())
+    return account.stack_file(plan, made, options=options, aws_endpoint=cloud.endpoint.url, pid=os.getpid())
 
 
 class Cloud:
@@ -276,6 +277,7 @@ class Cloud:
             region=account.REGION,
         )
         self.ec2.on_state = self.triggers.instance_changed
+        self.ssm.on_end = self.triggers.command_ended
         return server.url
 
     def start_hosts(self, plan: Any, directory: Path, spawner: Spawner, stack: contextlib.ExitStack) -> None:

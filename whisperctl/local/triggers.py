@@ -54,6 +54,15 @@ class Triggers:
         for _ in range(2 if fault.doubled else 1):
             self._invoker.invoke("machine_event", event, fault.delay_s)
 
+    def command_ended(self, command_id: str, instance_id: str, document: str, status: str) -> None:
+        """SSM says how a command ended on an instance."""
+        fault = self._faults.now.events
+        if not self._started or fault.lost:
+            return
+        event = command_event(command_id, instance_id, document, status, self._clock.now(), self._region)
+        for _ in range(2 if fault.doubled else 1):
+            self._invoker.invoke("command_event", event, fault.delay_s)
+
     def _arm(self) -> None:
         left = MINUTE_S - self._clock.now() % MINUTE_S
         self._timeline.after(left, "tick", self._tick)
@@ -81,6 +90,29 @@ def state_event(instance_id: str, state: str, now: float, region: str) -> dict[s
         "region": region,
         "resources": [f"arn:aws:ec2:{region}:{ACCOUNT}:instance/{instance_id}"],
         "detail": {"instance-id": instance_id, "state": state},
+    }
+
+
+def command_event(
+    command_id: str, instance_id: str, document: str, status: str, now: float, region: str
+) -> dict[str, Any]:
+    """`EC2 Command Invocation Status-change Notification`; shape from
+    https://docs.aws.amazon.com/systems-manager/latest/userguide/monitoring-systems-manager-event-examples.html"""
+    return {
+        "version": "0",
+        "id": str(uuid.uuid4()),
+        "detail-type": "EC2 Command Invocation Status-change Notification",
+        "source": "aws.ssm",
+        "account": ACCOUNT,
+        "time": _time(now),
+        "region": region,
+        "resources": [f"arn:aws:ec2:{region}:{ACCOUNT}:instance/{instance_id}"],
+        "detail": {
+            "command-id": command_id,
+            "document-name": document,
+            "instance-id": instance_id,
+            "status": status,
+        },
     }
 
 

@@ -1,0 +1,1 @@
+../gpu_bootstrap/release.py

@@ -1,0 +1,206 @@
+"""`whisperctl restart`, `logs` and `shell`: a host, without any port of its own open."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chalicelib.domain.remote import RemoteCommand, restart_edge
+from chalicelib.domain.remote import logs as logs_command
+from whisperctl.api import Api
+from whisperctl.aws import Account, find_account
+from whisperctl.errors import CtlError, NotReachable, UsageError
+from whisperctl.output import errors_as_json, print_json, stack_options
+from whisperctl.stack import StackInfo, find_stack
+
+POLL_S = 0.5
+FOLLOW_S = 2.0
+LONGEST_S = 150.0
+UNITS = {"gpu": "whisperlive", "edge": "caddy"}
+CURSOR = "-- cursor: "
+CODES = "Exit codes: 0 done, 1 failed on the host, 2 usage, 3 refused, 5 not reachable, 130 Ctrl-C."
+TARGET = click.argument("target", type=click.Choice(tuple(UNITS)))
+STACK = click.option("--stack", "stack_name", help="The stack's name in AWS; else WHISPERCTL_STACK.")
+INSTANCE = click.option("--instance", metavar="ID", help="Which host; left out: the one that `status` shows.")
+
+
+@click.command(epilog=f"Example: whisperctl restart gpu\n\n{CODES}")
+@TARGET
+@click.option("--force", is_flag=True, help="Cut live streams instead of letting them finish.")
+@STACK
+@INSTANCE
+@stack_options
+@errors_as_json
+def restart(
+    target: str,
+    force: bool,
+    stack_name: str | None,
+    instance: str | None,
+    url: str | None,
+    token: str | None,
+    state_dir: Path,
+    as_json: bool,
+) -> None:
+    """Restart the service of the GPU hosts, drained first, or Caddy on the edge.
+
+    Streams that the edge carries are cut by its restart, so --force is needed while one is live.
+    """
+    stack = find_stack(os.environ, url=url, token=token, state_dir=state_dir)
+    with Api(stack, "operator") as api:
+        if target == "gpu":
+            answer = api.restart_gpu(force=force)
+            _say({"phase": answer.get("phase")}, f"the GPU hosts restart: {answer.get('phase')}", as_json)
+            return
+        status = api.status()
+    streams = int((status.get("gpu") or {}).get("active_streams") or 0)
+    if streams and not force:
+        raise UsageError(f"{streams} streams are live and would be cut; --force does it")
+    account = find_account(stack, os.environ, name=stack_name)
+    host = instance or _host(status, target)
+    run_on(account.client("ssm"), host, restart_edge(account.stack))
+    _say({"instance_id": host, "restarted": True}, f"{host} restarted Caddy", as_json)
+
+
+@click.command(epilog=f"Example: whisperctl logs gpu --lines 50 -f\n\n{CODES}")
+@TARGET
+@click.option("--unit", type=click.Choice(("whisperlive", "link", "caddy")), help="Left out: the target's main one.")
+@click.option("--lines", type=click.IntRange(1, 9999), default=100, show_default=True, help="How many to begin with.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@STACK
+@INSTANCE
+@stack_options
+@errors_as_json
+def logs(
+    target: str,
+    unit: str | None,
+    lines: int,
+    follow: bool,
+    stack_name: str | None,
+    instance: str | None,
+    url: str | None,
+    token: str | None,
+    state_dir: Path,
+    as_json: bool,
+) -> None:
+    """Show the last lines of a host's log, by SSM: the journal, or the log file of a local stack's host."""
+    stack = find_stack(os.environ, url=url, token=token, state_dir=state_dir)
+    account = find_account(stack, os.environ, name=stack_name)
+    host = instance or _asked(stack, target)
+    ssm, name = account.client("ssm"), unit or UNITS[target]
+    text, cursor = split(run_on(ssm, host, logs_command(account.stack, name, lines)))
+    if as_json:
+        print_json({"instance_id": host, "unit": name, "lines": text.splitlines()})
+        return
+    click.echo(text, nl=False)
+    while follow:
+        time.sleep(FOLLOW_S)
+        text, cursor = split(run_on(ssm, host, logs_command(account.stack, name, lines, cursor)), cursor)
+        click.echo(text, nl=False)
+
+
+@click.command(epilog=f"Example: whisperctl shell gpu\n\n{CODES}")
+@TARGET
+@STACK
+@INSTANCE
+@stack_options
+@errors_as_json
+def shell(
+    target: str,
+    stack_name: str | None,
+    instance: str | None,
+    url: str | None,
+    token: str | None,
+    state_dir: Path,
+    as_json: bool,
+) -> None:
+    """Open a shell on a host: Session Manager in AWS, the host's own root in a local stack."""
+    if as_json:
+        raise UsageError("a shell is not JSON")
+    stack = find_stack(os.environ, url=url, token=token, state_dir=state_dir)
+    account = find_account(stack, os.environ, name=stack_name)
+    argv, env = shell_of(account, stack, instance or _asked(stack, target))
+    sys.stdout.flush()
+    os.execvpe(argv[0], argv, env)  # noqa: S606  it is the point of this command
+
+
+def shell_of(account: Account, stack: StackInfo, host: str) -> tuple[list[str], dict[str, str]]:
+    """The program to become, and its environment; UsageError says what is missing here."""
+    if account.endpoint:
+        root = (stack.state_dir or Path(".local")).resolve() / "hosts" / host
+        if not (root / "run").is_dir():
+            raise UsageError(f"{host} has no root at {root}: is the machine awake?")
+        path = f"{root}/usr/local/bin:{os.environ.get('PATH', '/usr/bin:/bin')}"
+        # As root of the host would stand: its files under PREFIX, its own systemctl first.
+        return ["/bin/sh", "-c", 'cd "$PREFIX" && exec /bin/sh -i'], {**os.environ, "PREFIX": str(root), "PATH": path}
+    for program, where in (("aws", "the AWS CLI"), ("session-manager-plugin", "AWS's Session Manager plugin")):
+        if shutil.which(program) is None:
+            raise UsageError(f"{where} ({program}) is not installed here; a shell on a host in AWS needs it")
+    return ["aws", "ssm", "start-session", "--target", host], dict(os.environ)
+
+
+def run_on(ssm: Any, host: str, command: RemoteCommand, sleep: Callable[[float], None] = time.sleep) -> str:
+    """Run a command and wait for its output; CtlError when it fails on the host or never gets there."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        sent = ssm.send_command(
+            InstanceIds=[host],
+            DocumentName=command.document,
+            Parameters=command.parameters,
+            Comment=command.comment,
+            TimeoutSeconds=30,
+        )["Command"]["CommandId"]
+        deadline = time.monotonic() + LONGEST_S
+        while time.monotonic() < deadline:
+            sleep(POLL_S)
+            try:
+                said = ssm.get_command_invocation(CommandId=sent, InstanceId=host)
+            except ssm.exceptions.InvocationDoesNotExist:
+                continue
+            if said["Status"] == "Success":
+                return str(said["StandardOutputContent"])
+            if said["Status"] not in ("Pending", "InProgress", "Delayed"):
+                error = said["StandardErrorContent"].strip().splitlines()
+                raise CtlError(f"{host}: {said['StatusDetails']}" + (f": {error[0]}" if error else ""))
+    except ClientError as error:
+        about = error.response.get("Error", {})
+        if about.get("Code") == "InvalidInstanceId":
+            raise CtlError(f"{host} is not there for SSM: it sleeps, or its agent has not come up yet") from None
+        raise CtlError(f"SSM refused: {about.get('Message') or about.get('Code')}") from None
+    except BotoCoreError as error:
+        raise NotReachable(f"AWS is not reachable: {error}") from None
+    raise CtlError(f"{host} did not answer within {LONGEST_S:.0f} s")
+
+
+def split(output: str, before: str = "-") -> tuple[str, str]:
+    """A log's text and the cursor of its end, which is its last line."""
+    lines = output.splitlines(keepends=True)
+    if lines and lines[-1].startswith(CURSOR):
+        return "".join(lines[:-1]), lines[-1].removeprefix(CURSOR).strip()
+    return output, before
+
+
+def _asked(stack: StackInfo, target: str) -> str:
+    with Api(stack, "viewer") as api:
+        return _host(api.status(), target)
+
+
+def _host(status: dict[str, Any], target: str) -> str:
+    found = (status.get(target) or {}).get("instance_id")
+    if not found:
+        raise UsageError(f"the stack shows no {target} host; give --instance ID")
+    return str(found)
+
+
+def _say(answer: dict[str, Any], words: str, as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(words)
