@@ -119,7 +119,7 @@ def test_wheels_are_asked_for_once_by_hash_and_for_the_hosts_machine(
 
         return Done
 
-    monkeypatch.setattr(sources.subprocess, "run", pip)
+    monkeypatch.setattr("subprocess.run", pip)
     lock = tmp_path / "lock.txt"
     lock.write_text("a==1 --hash=sha256:00")
     for _ in range(2):

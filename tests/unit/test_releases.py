@@ -51,11 +51,11 @@ class World:
     def context(self) -> Context:
         rules = rules_of(self.settings)
         ports = (self.store, self.machines, self.commands)
-        return Context(self.settings, rules, *ports, self.clock, self.artifacts)
+        return Context(self.settings, rules, *ports, self.clock, artifacts=self.artifacts)
 
     def tick(self, seconds: float = 1.0) -> None:
         self.clock.advance(seconds)
-        self.context.reconcile(TICK)
+        self.context.wishes_changed(TICK)
         self.visit()
 
     def visit(self) -> None:
@@ -376,7 +376,7 @@ def test_a_container_that_dies_between_sending_and_writing_is_followed(world: Wo
     def dies(*_: Any) -> str:
         raise KeyboardInterrupt
 
-    world.commands.send = dies  # type: ignore[method-assign]
+    world.commands.send = dies  # type: ignore[method-assign, assignment]
     with pytest.raises(KeyboardInterrupt):
         world.begin()
     world.commands.send = real  # type: ignore[method-assign]
