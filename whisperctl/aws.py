@@ -18,11 +18,26 @@ LOCAL_REGION = "us-east-1"
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Makes clients; `stack` names the SSM documents, `bucket` holds the releases."""
+    """Makes clients; `stack` names the SSM documents, `bucket` what holds the releases, empty where only AWS knows."""
 
     stack: str
     bucket: str
     endpoint: str | None
+
+    def releases(self) -> str:
+        """The bucket of releases: as given, else as the stack's outputs name it."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        if self.bucket:
+            return self.bucket
+        try:
+            found = self.client("cloudformation").describe_stacks(StackName=self.stack)["Stacks"][0]
+        except (BotoCoreError, ClientError) as error:
+            raise UsageError(f"the bucket of {self.stack} is not known ({error}): give --bucket") from None
+        named = [one["OutputValue"] for one in found.get("Outputs", []) if one["OutputKey"] == "BucketName"]
+        if not named:
+            raise UsageError(f"the stack {self.stack} names no bucket in its outputs: give --bucket")
+        return str(named[0])
 
     def client(self, service: str) -> Any:
         """A boto3 client; for a local stack one that can reach nothing but the stand-in."""
@@ -48,4 +63,4 @@ def find_account(
     found = name or env.get("WHISPERCTL_STACK") or ""
     if not found:
         raise UsageError("name the stack as it is called in AWS: --stack or WHISPERCTL_STACK")
-    return Account(found, bucket or env.get("WHISPERCTL_BUCKET") or f"{found}-releases", None)
+    return Account(found, bucket or env.get("WHISPERCTL_BUCKET") or "", None)

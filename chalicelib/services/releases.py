@@ -238,7 +238,7 @@ def _command(context: Context, rollout: Rollout, step: Step, now: float) -> Remo
         until=now + limit + 60,
         timeout_s=limit,
         plan=plan,
-        output=f"output/{rollout.id}/{step.name}",
+        output=f"rollouts/{rollout.id}/output/{step.name}",
     )
 
 

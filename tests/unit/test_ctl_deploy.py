@@ -167,8 +167,22 @@ def test_a_watcher_sees_every_change_once(capsys: pytest.CaptureFixture[str]) ->
 def test_a_stack_in_aws_is_named() -> None:
     with pytest.raises(UsageError, match="--stack or WHISPERCTL_STACK"):
         find_account(AWS, {})
-    assert find_account(AWS, {"WHISPERCTL_STACK": "ours"}) == Account("ours", "ours-releases", None)
-    assert find_account(AWS, {}, name="ours", bucket="b").bucket == "b"
+    assert find_account(AWS, {"WHISPERCTL_STACK": "ours"}) == Account("ours", "", None)
+    assert find_account(AWS, {}, name="ours", bucket="b").releases() == "b"
+
+
+def test_the_bucket_is_the_one_that_the_stack_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs = [{"OutputKey": "Other", "OutputValue": "x"}, {"OutputKey": "BucketName", "OutputValue": "ours-bucket-1"}]
+
+    class CloudFormation:
+        def describe_stacks(self, StackName: str) -> dict[str, Any]:
+            return {"Stacks": [{"StackName": StackName, "Outputs": outputs}]}
+
+    monkeypatch.setattr(Account, "client", lambda *_: CloudFormation())
+    assert Account("ours", "", None).releases() == "ours-bucket-1"
+    outputs.pop()
+    with pytest.raises(UsageError, match="give --bucket"):
+        Account("ours", "", None).releases()
 
 
 def test_a_shell_says_what_is_missing_and_what_it_becomes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

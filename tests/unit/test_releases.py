@@ -158,7 +158,7 @@ def test_the_plan_holds_addresses_and_settings_and_the_command_no_secret(world: 
     runner = next(one for one in manifest["files"] if one["path"] == "bootstrap/release.py")
     key = f"rollouts/{rollout['id']}/{GPU}.json"
     assert command.document == "s-release"
-    assert command.output == f"output/{rollout['id']}/configure"
+    assert command.output == f"rollouts/{rollout['id']}/output/configure"
     assert {name: value for name, value in command.parameters.items() if name != "until"} == {
         "verb": ["configure"],
         "target": ["gpu"],

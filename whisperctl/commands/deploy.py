@@ -46,7 +46,7 @@ CODES = (
 @click.option("--index-url", help="Package index; left out: pip's own.")
 @click.option("--settings", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="KEY=VALUE lines.")
 @click.option("--stack", "stack_name", help="The stack's name in AWS; else WHISPERCTL_STACK.")
-@click.option("--bucket", help="Its bucket; else WHISPERCTL_BUCKET, else STACK-releases.")
+@click.option("--bucket", help="Its bucket; else WHISPERCTL_BUCKET, else as the stack says.")
 @stack_options
 @errors_as_json
 def deploy(
@@ -84,7 +84,7 @@ def deploy(
         facts = {"profile": profile, "model": model.partition("=")[0]} if target == "gpu" else {}
         built = build(target, gathered, **facts)
         note(f"[{time.monotonic() - begun:5.1f} s] release {built.name}: {_size(built)}")
-        sent = upload(account.client("s3"), account.bucket, built, dry_run=dry_run, say=note)
+        sent = upload(account.client("s3"), account.releases(), built, dry_run=dry_run, say=note)
         report |= {"release": built.name, "sha256": built.sha256, "size": built.size}
         report |= {"uploaded_files": sent.files, "uploaded_bytes": sent.bytes}
         verb = "would be uploaded" if dry_run else "uploaded"
@@ -93,7 +93,7 @@ def deploy(
         _answer(report, as_json)
         return
     if settings is not None:
-        upload_settings(account.client("s3"), account.bucket, target, settings)
+        upload_settings(account.client("s3"), account.releases(), target, settings)
     with Api(stack, "operator") as api:
         try:
             rollout = api.roll_out(target, report["release"], force=force)
