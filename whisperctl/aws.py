@@ -18,7 +18,7 @@ LOCAL_REGION = "us-east-1"
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Makes clients; `stack` names the SSM documents, `bucket` what holds the releases, empty where only AWS knows."""
+    """Makes clients; `stack` names the SSM documents, `bucket` (empty where only AWS knows) holds the releases."""
 
     stack: str
     bucket: str

@@ -100,7 +100,8 @@ def test_a_release_is_woken_for_installed_rolled_back_and_known(stack: Stack, tm
     )
 
     fetch = done["steps"][2]
-    place = f"rollouts/{done['id']}/output/fetch/{fetch['command_id']}/{stack.gpu_instance_id}/awsrunShellScript/run/stdout"
+    prefix = f"rollouts/{done['id']}/output/fetch"
+    place = f"{prefix}/{fetch['command_id']}/{stack.gpu_instance_id}/awsrunShellScript/run/stdout"
     whole = s3(stack).get_object(Bucket="local-releases", Key=place)["Body"].read().decode()
     assert f"{first.name}: " in whole
 

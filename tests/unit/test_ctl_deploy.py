@@ -172,7 +172,8 @@ def test_a_stack_in_aws_is_named() -> None:
 
 
 def test_the_bucket_is_the_one_that_the_stack_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    outputs = [{"OutputKey": "Other", "OutputValue": "x"}, {"OutputKey": "BucketName", "OutputValue": "ours-bucket-1"}]
+    values = {"Other": "x", "BucketName": "ours-bucket-1"}
+    outputs = [{"OutputKey": key, "OutputValue": value} for key, value in values.items()]
 
     class CloudFormation:
         def describe_stacks(self, StackName: str) -> dict[str, Any]:
