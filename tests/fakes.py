@@ -157,23 +157,15 @@ class FakeCommands:
     known: set[str] | None = None
     """Documents that exist; None: all."""
     offline: set[str] = field(default_factory=set)
-<<<<<<< HEAD
-    """Hosts whose agent is not connected."""
-=======
     """Hosts whose agent is not there."""
     results: dict[str, CommandResult] = field(default_factory=dict)
     """How commands stand, by id; one that is not named here has succeeded."""
->>>>>>> a118e84 (Releases: built by their hash, rolled out step by step over SSM, put back by the host; deploy, restart, logs and shell)
 
     def send(self, instance_id: str, command: RemoteCommand) -> str:
         if self.known is not None and command.document not in self.known:
             raise CommandRefused("InvalidDocument", f"no document {command.document}")
         if instance_id in self.offline:
-<<<<<<< HEAD
             raise CommandRefused("InvalidInstanceId", f"{instance_id} is not connected")
-=======
-            raise CommandRefused("InvalidInstanceId", "not in a valid state")
->>>>>>> a118e84 (Releases: built by their hash, rolled out step by step over SSM, put back by the host; deploy, restart, logs and shell)
         self.sent.append((instance_id, command))
         return f"command-{len(self.sent)}"
 

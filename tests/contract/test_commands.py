@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
-<<<<<<< HEAD
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-=======
-from dataclasses import replace
->>>>>>> a118e84 (Releases: built by their hash, rolled out step by step over SSM, put back by the host; deploy, restart, logs and shell)
 
 import boto3
 import pytest
@@ -20,20 +17,17 @@ from moto import mock_aws
 from chalicelib.aws import commands as commands_module
 from chalicelib.aws.clients import Clients
 from chalicelib.aws.commands import SsmCommands
-from chalicelib.domain.remote import CommandResult, CommandState, restart_gpu, set_upstream
+from chalicelib.domain.remote import CommandState, restart_gpu, set_upstream
 from chalicelib.errors import CommandRefused
 from chalicelib.ports import Commands
 from tests.app.api import REGION
 from tests.fakes import FakeCommands
-<<<<<<< HEAD
 from tests.unit import local_cloud
 from tests.unit.local_cloud import Cloud
 from tests.waiting import wait_until
+from whisperctl.documents import documents
 
 HOST, NOBODY = "i-0123456789abcdef0", "i-0fedcba9876543210"
-=======
-from whisperctl.documents import documents
->>>>>>> a118e84 (Releases: built by their hash, rolled out step by step over SSM, put back by the host; deploy, restart, logs and shell)
 
 
 @pytest.fixture(params=["fake", "ssm", "standin"])
@@ -83,15 +77,13 @@ def test_each_send_has_an_id_of_its_own(bench: tuple[Commands, str]) -> None:
     assert first != second
 
 
-<<<<<<< HEAD
-def test_an_unknown_document_is_refused(bench: tuple[Commands, str]) -> None:
+def test_how_a_command_stands_is_known_by_host_and_id(bench: tuple[Commands, str]) -> None:
     commands, host = bench
-=======
-def test_how_a_command_ended_is_known_by_host_and_id(commands: Commands) -> None:
-    sent = commands.send("i-1", restart_gpu("s"))
-    assert commands.result("i-1", sent) == CommandResult(CommandState.SUCCEEDED, 0, "")
+    sent = commands.send(host, set_upstream("s", ["10.0.0.1"]))
+    found = wait_until(lambda: commands.result(host, sent), 10, "word of the command")
+    assert found.state in (CommandState.UNDER_WAY, CommandState.SUCCEEDED, CommandState.FAILED)
     unknown = "command-99" if isinstance(commands, FakeCommands) else str(uuid.UUID(int=1))
-    assert commands.result("i-1", unknown) is None
+    assert commands.result(host, unknown) is None
 
 
 @pytest.mark.parametrize(
@@ -130,8 +122,8 @@ def test_the_full_output_goes_to_the_bucket_only_where_asked(monkeypatch: pytest
     assert [one["TimeoutSeconds"] for one in sent] == [30, 30]
 
 
-def test_an_unknown_document_is_refused(commands: Commands) -> None:
->>>>>>> a118e84 (Releases: built by their hash, rolled out step by step over SSM, put back by the host; deploy, restart, logs and shell)
+def test_an_unknown_document_is_refused(bench: tuple[Commands, str]) -> None:
+    commands, host = bench
     with pytest.raises(CommandRefused) as refused:
         commands.send(host, restart_gpu("another"))
     assert refused.value.code == "InvalidDocument"
