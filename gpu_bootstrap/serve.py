@@ -22,6 +22,7 @@ from gpu_bootstrap import health, log, metrics, torch_stub
 from gpu_bootstrap.control import ControlFile
 from gpu_bootstrap.errors import ConfigurationError, LauncherError
 from gpu_bootstrap.names import short_name
+from gpu_bootstrap.notify import notify
 from gpu_bootstrap.registry import Registry
 from gpu_bootstrap.settings import Settings
 
@@ -83,6 +84,7 @@ class Launcher:
         self._stop.set()
         if self._failure is not None:
             return self._fail(self._failure)
+        notify("STOPPING=1")
         self._host.shut_down("the server restarts")
         quiet = self._registry.wait_until_quiet(FLUSH_S)
         log.info("launcher.stopped", flushed=quiet)
@@ -212,6 +214,7 @@ class Launcher:
                 connection.close()
         if server.listening.is_set():
             self._host.is_ready()
+            notify("READY=1")
             log.info("launcher.ready", host=settings.host, port=settings.port)
 
     def _fail(self, cause: str) -> int:

@@ -43,6 +43,7 @@ REBOOTED = 133
 """How nspawn ends (with --keep-unit) when the host reboots: whoever started it shall start it again."""
 CGROUPS = Path("/sys/fs/cgroup")
 LEGACY = CGROUPS / "systemd"
+HYBRID = CGROUPS / "unified"
 CGROUP = re.compile(r"whisperlive-edge-(\d+)-(\d+)-.+")
 
 # A process namespace around nspawn: when its first process dies, the kernel ends all of it, the host included.
@@ -50,8 +51,10 @@ OWN_NAMESPACES = ("unshare", "--mount", "--propagation", "private", "--pid", "--
 
 START = """\
 set -eu
-mkdir -p "$1"
-echo 0 >"$1/cgroup.procs"
+for group in $1; do
+    mkdir -p "$group"
+    echo 0 >"$group/cgroup.procs"
+done
 shift
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2,workdir=$3" "$4"
 shift 4
@@ -86,7 +89,7 @@ class SystemdHost:
         for part in ("work", "merged"):
             (directory / part).mkdir(exist_ok=True)
         self._tree = tree
-        self._cgroup = cgroup_of(machine.instance_id)
+        self._cgroups = cgroups_of(machine.instance_id)
         self._process = self._start()
         self._watcher = threading.Thread(target=self._watch, name=f"host {machine.instance_id}", daemon=True)
         self._watcher.start()
@@ -99,7 +102,7 @@ class SystemdHost:
             "--timezone=off", "--console=pipe", f"--directory={there / 'merged'}",
             f"--machine={self.machine.instance_id}", f"--network-bridge={self._bridge.name}",
         )  # fmt: skip
-        start = ("sh", "-c", START, "host", *map(str, (self._cgroup, *mount)), *options)
+        start = ("sh", "-c", START, "host", " ".join(map(str, self._cgroups)), *map(str, mount), *options)
         with (there / "console.log").open("ab") as console:
             return self._spawner.start(
                 [*OWN_NAMESPACES, *start],
@@ -204,7 +207,8 @@ class SystemdHost:
             self._process = self._start()
         self._gone.set()
         self._spawner.forget(self._process)
-        remove_cgroup(self._cgroup)
+        for group in self._cgroups:
+            remove_cgroup(group)
         self._ended()
 
     def _until_it_ends(self) -> int:
@@ -322,27 +326,38 @@ def install_blank(disk: Path, machine: Machine) -> None:
     key.write_text(secrets.token_urlsafe(32))
 
 
-def cgroup_of(instance_id: str) -> Path:
-    """A control group of the host's own: two systemds in one would take each other's units for theirs."""
-    base = LEGACY if LEGACY.is_dir() else CGROUPS
-    return base / f"whisperlive-edge-{os.getpid()}-{start_time(os.getpid())}-{instance_id}"
+def hierarchies() -> list[Path]:
+    """The control group hierarchies that systemd tells its units by."""
+    return [base for base in (LEGACY, HYBRID) if base.is_dir()] or [CGROUPS]
 
 
-def remove_cgroup(cgroup: Path) -> None:
-    """Remove an empty group and those below it; one that is not empty is left for the next run."""
-    below = sorted((path for path in cgroup.rglob("*") if path.is_dir()), key=lambda path: len(path.parts))
-    with contextlib.suppress(OSError):
-        for path in [*below[::-1], cgroup]:
-            path.rmdir()
+def cgroups_of(instance_id: str) -> list[Path]:
+    """Control groups of the host's own: two systemds in one would take each other's units for theirs."""
+    name = f"whisperlive-edge-{os.getpid()}-{start_time(os.getpid())}-{instance_id}"
+    return [base / name for base in hierarchies()]
+
+
+def remove_cgroup(cgroup: Path, patience_s: float = 2.0) -> None:
+    """Remove a group and those below it, once the kernel has ended its processes; else the next run does it."""
+    deadline = time.monotonic() + patience_s
+    while cgroup.exists():
+        try:
+            below = [path for path in cgroup.rglob("*") if path.is_dir()]
+            for path in [*sorted(below, key=lambda path: -len(path.parts)), cgroup]:
+                path.rmdir()
+        except OSError:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.02)
 
 
 def remove_leftovers() -> None:
     """Remove the control groups of runs that are no more."""
-    base = LEGACY if LEGACY.is_dir() else CGROUPS
-    for cgroup in base.glob("whisperlive-edge-*"):
-        owner = CGROUP.fullmatch(cgroup.name)
-        if owner is not None and start_time(int(owner[1])) != int(owner[2]):
-            remove_cgroup(cgroup)
+    for base in hierarchies():
+        for cgroup in base.glob("whisperlive-edge-*"):
+            owner = CGROUP.fullmatch(cgroup.name)
+            if owner is not None and start_time(int(owner[1])) != int(owner[2]):
+                remove_cgroup(cgroup)
 
 
 def entering(leader: int) -> list[str]:

@@ -32,6 +32,17 @@ def test_a_machine_boots_keeps_its_disk_and_powers_off(world: World) -> None:
     world.must(world.gpu, "systemctl is-system-running --wait")
 
 
+def test_each_host_has_control_groups_of_its_own(world: World) -> None:
+    """Two systemds in one group would end each other's services."""
+    if world.state(world.gpu) != "running":
+        world.start(world.gpu)
+    groups = [Path(f"/proc/{world.leader(host)}/cgroup").read_text().splitlines() for host in (world.gpu, world.edge)]
+    for line in groups[0]:
+        if line.split(":")[1] == "name=systemd" or line.startswith("0:"):
+            assert world.gpu in line
+            assert line not in groups[1]
+
+
 def test_a_host_that_powers_itself_off_is_stopped_for_ec2(world: World) -> None:
     if world.state(world.gpu) != "running":
         world.start(world.gpu)
@@ -112,6 +123,6 @@ def test_a_killed_run_leaves_no_process_and_the_next_one_no_trace(world: World, 
 
     assert bridge.delete_leftovers() == [f"wle{process.pid}"]
     nspawn.remove_leftovers()
-    base = nspawn.LEGACY if nspawn.LEGACY.is_dir() else nspawn.CGROUPS
-    assert not list(base.glob(f"whisperlive-edge-{process.pid}-*"))
+    for base in nspawn.hierarchies():
+        assert not list(base.glob(f"whisperlive-edge-{process.pid}-*"))
     assert world.booted(world.edge)
