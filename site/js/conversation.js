@@ -37,6 +37,8 @@ export class Conversation {
 
   #api;
   #openCapture;
+  #wish;
+  #ask;
   #listener;
   #pause;
   #stream;
@@ -52,12 +54,15 @@ export class Conversation {
   /**
    * @param {{api: object, openCapture: Function,
    *   listener: {changed: () => void, words: (finals: object[]) => void, heard: (s: Float32Array) => void},
+   *   wish?: import("./capture.js").Wish, ask?: {task?: string, language?: string, model?: string},
    *   pause?: (ms: number) => Promise<void>, stream?: object}} parts
    *   stream: parts of the lossless stream other than its listener
    */
-  constructor({ api, openCapture, listener, pause, stream = {} }) {
+  constructor({ api, openCapture, listener, wish = {}, ask = { task: "transcribe" }, pause, stream = {} }) {
     this.#api = api;
     this.#openCapture = openCapture;
+    this.#wish = wish;
+    this.#ask = ask;
     this.#listener = listener;
     this.#pause = pause ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));
     this.#stream = new LosslessStream({
@@ -127,7 +132,7 @@ export class Conversation {
   }
 
   async #open() {
-    this.#session = await this.#api.openSession({ task: "transcribe" }, crypto.randomUUID());
+    this.#session = await this.#api.openSession(this.#ask, crypto.randomUUID());
     this.#renew = false;
     this.#placed();
   }
@@ -139,7 +144,7 @@ export class Conversation {
         this.#stream.keep(samples);
       },
       () => this.#microphoneGone(),
-      {},
+      this.#wish,
       ({ sentence, gap }) => {
         this.#unrecorded += gap;
         this.#change({ notice: sentence, lostSeconds: this.#lost });
@@ -188,7 +193,9 @@ export class Conversation {
       usual: session.eta_seconds?.p50 ?? null,
       notice: session.notice ? String(session.notice) : "",
     });
-    if (session.phase === "ready" && session.place === "reserved" && session.ticket) this.#stream.place(session);
+    if (session.phase === "ready" && session.place === "reserved" && session.ticket) {
+      this.#stream.place({ ...session, ...this.#ask });
+    }
   }
 
   async #beat() {

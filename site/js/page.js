@@ -2,8 +2,16 @@
 
 import { Api } from "./api.js";
 import { loudness, openCapture } from "./capture.js";
+import { asked, readChoices } from "./choices.js";
 import { BEHIND, Conversation } from "./conversation.js";
+import { Delays } from "./delay.js";
+import { openFile } from "./file.js";
+import { localTime } from "./formats.js";
+import { Keeper, Keeping } from "./keeping.js";
 import { beginsParagraph } from "./session/transcript.js";
+import { settingsDialogue } from "./settings.js";
+import { SignalCheck, signalWords } from "./signal.js";
+import { keepAwake } from "./wakelock.js";
 import { clockWords, estimateWords, idleWords, stageWords } from "./words.js";
 
 const TOKEN = "whisperlive-token";
@@ -30,6 +38,12 @@ const page = {
   liveAt: 0,
   endedAt: 0,
   lastFinal: null,
+  /** What the speech server has, by its last word. @type {string[]} */
+  models: [],
+  signal: new SignalCheck(),
+  delays: new Delays(),
+  /** Writes what is said into this browser. @type {Keeper | null} */
+  keeper: null,
 };
 
 /** The token comes after # in the link; it leaves the address at once, and the history with it. */
@@ -68,7 +82,9 @@ async function look() {
   let phase = "";
   let problem = "";
   try {
-    phase = (await api().status()).phase ?? "";
+    const status = await api().status();
+    phase = status.phase ?? "";
+    page.models = status.gpu?.models ?? page.models;
   } catch (error) {
     problem = error.message;
   }
@@ -78,22 +94,57 @@ async function look() {
   render();
 }
 
-async function start() {
+/** @param {File} [file] a sound file in place of the microphone */
+async function start(file) {
   if (!page.token || isRunning()) return;
   clearPaper();
-  Object.assign(page, { error: "", startedAt: seconds(), liveAt: 0, endedAt: 0, lastFinal: null });
+  Object.assign(page, { error: "", startedAt: seconds(), liveAt: 0, endedAt: 0, lastFinal: null, keeper: null });
+  Object.assign(page, { signal: new SignalCheck(), delays: new Delays() });
+  const choices = readChoices();
+  const ask = asked(choices);
   const conversation = new Conversation({
     api: api(),
-    openCapture,
+    openCapture: file ? openFile(file, () => conversation.stop()) : openCapture,
+    wish: choices,
+    ask,
     listener: { changed, words, heard },
   });
   page.conversation = conversation;
   render();
+  const awake = keepAwake();
   const ticking = setInterval(render, 250);
+  const keeping = choices.keep ? await keep(file?.name, ask) : null;
   await conversation.run();
   clearInterval(ticking);
+  awake.release();
   page.endedAt = seconds();
-  heard(new Float32Array(0));
+  level(0);
+  render();
+  await page.keeper?.finish({
+    lostSeconds: conversation.progress.lostSeconds,
+    unconfirmed: conversation.transcript.partial?.text ?? "",
+  });
+  keeping?.close();
+}
+
+/** Begin to keep the conversation in this browser; speaking goes on whatever becomes of it. */
+async function keep(name, { language = null, model = null }) {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const startedAt = Date.now();
+  const title = name ?? `Conversation of ${localTime(startedAt, zone).slice(0, 16)}`;
+  const about = { id: crypto.randomUUID(), title, startedAt, zone, language, model, lostSeconds: 0, unconfirmed: "" };
+  try {
+    const keeping = await Keeping.open();
+    page.keeper = new Keeper(keeping, about, tell);
+    return keeping;
+  } catch (error) {
+    tell(error.message);
+    return null;
+  }
+}
+
+function tell(sentence) {
+  page.error = sentence;
   render();
 }
 
@@ -114,6 +165,8 @@ function words(finals) {
     at("transcript").lastElementChild.append(span);
     page.lastFinal = segment;
   }
+  page.keeper?.segments(finals);
+  page.delays.shown(finals, page.conversation.recordedSeconds);
   writePartial(page.conversation.transcript);
   if (follow) scrollTo({ top: document.documentElement.scrollHeight });
   render();
@@ -136,7 +189,13 @@ function writePartial({ partial, stable }) {
 }
 
 function heard(samples) {
-  document.documentElement.style.setProperty("--level", loudness(samples).toFixed(2));
+  page.keeper?.samples(samples);
+  page.signal.push(samples);
+  level(loudness(samples));
+}
+
+function level(loud) {
+  document.documentElement.style.setProperty("--level", loud.toFixed(2));
 }
 
 function clearPaper() {
@@ -167,6 +226,8 @@ function render() {
   show("stop", running && !kept);
   at("start").disabled = !page.token;
   at("stop").disabled = stage === "finishing";
+  for (const id of ["choose", "open-file"]) at(id).disabled = running;
+  write("signal", running && stage !== "finishing" ? signalWords(page.signal.verdict) : "");
   show("discard", kept);
   show("copy", Boolean(page.lastFinal) && !running);
   write("phase", phaseWords(progress));
@@ -216,7 +277,8 @@ function liveWords({ lostSeconds, behind, slow, reconnects }) {
   if (slow) return `Slow network: what you say is kept, the words are ${Math.round(behind)} s behind. ${lost}`;
   // While a whole sentence is open its words are decoded, not final: that is no backlog.
   if (reconnects > 0 && behind > BEHIND) return `Catching up, ${Math.round(behind)} s behind. ${lost}`;
-  return lost;
+  const late = page.delays.percentiles;
+  return late ? `${lost}, words final after ${late.p50.toFixed(1)} s (most within ${late.p95.toFixed(1)} s)` : lost;
 }
 
 function keptWords({ usual, phase, reconnects, stage }) {
@@ -248,7 +310,46 @@ async function copy() {
   setTimeout(() => write("copy", "Copy text"), 1500);
 }
 
-at("start").addEventListener("click", start);
+const dialogue = settingsDialogue();
+
+/** Keys for those who do not want the mouse; never while something is typed or a button has the focus. */
+const KEYS = {
+  r: () => (isRunning() ? page.conversation.stop() : start()),
+  c: captions,
+  ",": () => !isRunning() && dialogue.open(page.models),
+};
+
+/** Large type and nothing else, for a screen that a room reads. */
+function captions() {
+  const on = document.body.classList.toggle("captions");
+  at("captions").setAttribute("aria-pressed", String(on));
+}
+
+function pressed(event) {
+  const typing = event.target.closest("input, select, textarea, button, dialog");
+  if (typing || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  if (event.key === "Escape" && document.body.classList.contains("captions")) captions();
+  KEYS[event.key.toLowerCase()]?.();
+}
+
+function dropped(event) {
+  event.preventDefault();
+  const [file] = event.dataTransfer?.files ?? [];
+  if (file) start(file);
+}
+
+at("start").addEventListener("click", () => start());
+at("choose").addEventListener("click", () => dialogue.open(page.models));
+at("captions").addEventListener("click", captions);
+at("open-file").addEventListener("click", () => at("file").click());
+at("file").addEventListener("change", () => {
+  const [file] = at("file").files;
+  at("file").value = "";
+  if (file) start(file);
+});
+addEventListener("keydown", pressed);
+addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("drop", dropped);
 at("stop").addEventListener("click", () => page.conversation?.stop());
 at("discard").addEventListener("click", () => page.conversation?.discard());
 at("copy").addEventListener("click", copy);

@@ -1,0 +1,54 @@
+/** The settings' dialogue: shows what can be chosen, and hands on what was. */
+
+import { microphones } from "./capture.js";
+import { readChoices, writeChoices } from "./choices.js";
+
+/** Whisper's commonest languages, by their own names; any other code may be asked for by the API. */
+const LANGUAGES = ["en", "de", "fr", "es", "it", "pt", "nl", "pl", "sv", "da", "no", "fi", "cs", "uk", "ru", "tr", "ar", "hi", "zh", "ja", "ko"];
+const SWITCHES = ["echoCancellation", "noiseSuppression", "autoGainControl", "keep"];
+const PICKS = ["device", "language", "task", "model"];
+
+const at = (id) => document.getElementById(id);
+
+/** Wire the dialogue up. @returns {{open: (models: string[]) => Promise<void>}} */
+export function settingsDialogue() {
+  const dialogue = at("settings");
+  dialogue.addEventListener("close", () => writeChoices(read()));
+  at("settings-close").addEventListener("click", () => dialogue.close());
+  return {
+    /** @param {string[]} models what the speech server has, by its own word */
+    async open(models) {
+      const choices = readChoices();
+      fill(at("choice-device"), [["", "The system's own"], ...(await devices())], choices.device);
+      fill(at("choice-language"), [["", "The model's own"], ["auto", "Listen and find out"], ...names()], choices.language);
+      fill(at("choice-model"), [["", "The usual one"], ...models.map((one) => [one, one])], choices.model);
+      fill(at("choice-task"), [["transcribe", "Write what is said"], ["translate", "Translate into English"]], choices.task);
+      for (const name of SWITCHES) at(`choice-${name}`).checked = choices[name];
+      dialogue.showModal();
+    },
+  };
+}
+
+function read() {
+  const picked = PICKS.map((name) => [name, at(`choice-${name}`).value]);
+  const switched = SWITCHES.map((name) => [name, at(`choice-${name}`).checked]);
+  return Object.fromEntries([...picked, ...switched]);
+}
+
+async function devices() {
+  const found = await microphones();
+  return found.map(({ deviceId, label }, index) => [deviceId, label || `Microphone ${index + 1}`]).filter(([id]) => id);
+}
+
+function names() {
+  return LANGUAGES.map((code) => [code, new Intl.DisplayNames([code], { type: "language" }).of(code)]);
+}
+
+/** What was chosen stays to be seen, even where it is not there now. */
+function fill(select, pairs, chosen) {
+  const known = pairs.some(([value]) => value === chosen) ? pairs : [...pairs, [chosen, `${chosen} (not there now)`]];
+  select.replaceChildren(
+    ...known.map(([value, textContent]) => Object.assign(document.createElement("option"), { value, textContent })),
+  );
+  select.value = chosen;
+}
