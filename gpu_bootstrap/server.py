@@ -105,6 +105,8 @@ class EdgeServer(TranscriptionServer):  # type: ignore[misc]  # WhisperLive is u
                 self._registry.release(stream)
                 lease.leaving()
                 self._admitted.pop(guard, None)
+                # WhisperLive forgets a connection's format only where it came to a client; the guard hangs on it.
+                self.audio_formats.pop(guard, None)
                 self._log_end(guard, stream)
                 guard.join()
                 lease.done()
