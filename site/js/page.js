@@ -6,7 +6,6 @@ import { asked, readChoices } from "./choices.js";
 import { BEHIND, Conversation } from "./conversation.js";
 import { Delays } from "./delay.js";
 import { openFile } from "./file.js";
-import { localTime } from "./formats.js";
 import { Keeper, Keeping } from "./keeping.js";
 import { beginsParagraph } from "./session/transcript.js";
 import { settingsDialogue } from "./settings.js";
@@ -131,7 +130,7 @@ async function start(file) {
 async function keep(name, { language = null, model = null }) {
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   const startedAt = Date.now();
-  const title = name ?? `Conversation of ${localTime(startedAt, zone).slice(0, 16)}`;
+  const title = name ?? "Conversation";
   const about = { id: crypto.randomUUID(), title, startedAt, zone, language, model, lostSeconds: 0, unconfirmed: "" };
   try {
     const keeping = await Keeping.open();
@@ -307,7 +306,7 @@ async function copy() {
   } catch {
     write("copy", "Copying was refused");
   }
-  setTimeout(() => write("copy", "Copy text"), 1500);
+  setTimeout(() => write("copy", "Copy"), 1500);
 }
 
 const dialogue = settingsDialogue();

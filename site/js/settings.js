@@ -19,12 +19,15 @@ export function settingsDialogue() {
     /** @param {string[]} models what the speech server has, by its own word */
     async open(models) {
       const choices = readChoices();
-      fill(at("choice-device"), [["", "The system's own"], ...(await devices())], choices.device);
       fill(at("choice-language"), [["", "The model's own"], ["auto", "Listen and find out"], ...names()], choices.language);
       fill(at("choice-model"), [["", "The usual one"], ...models.map((one) => [one, one])], choices.model);
       fill(at("choice-task"), [["transcribe", "Write what is said"], ["translate", "Translate into English"]], choices.task);
       for (const name of SWITCHES) at(`choice-${name}`).checked = choices[name];
       dialogue.showModal();
+      // Asking for the devices may take a moment.
+      const own = ["", "The system's own"];
+      fill(at("choice-device"), [own], choices.device);
+      fill(at("choice-device"), [own, ...(await devices())], choices.device);
     },
   };
 }

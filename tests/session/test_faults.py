@@ -119,12 +119,11 @@ def test_ten_minutes_offline() -> None:
 
 @pytest.mark.endurance
 def test_a_frozen_network() -> None:
-    """Nothing is closed, nothing passes: found out by the silence; back, it is live again at once."""
+    """Nothing is closed, nothing passes: the silence is found out; back, either connection may be the live one."""
     source = RampSource(14, pace=1)
     with scripted_stack(Scripted(waking=[], lines=lines(14), ramp=True)) as server:
         report, view = streamed(server, source, Plan((Fault("freeze", 2.0, 7.0),)))
     check(server, source, report, reconnects=report.reconnects)
-    assert report.reconnects >= 1
     assert report.faults[0]["live_again_s"] < BACK_S
     assert "reconnecting" in view.phases
 
