@@ -63,9 +63,8 @@ def test_a_file_without_sound_is_one_sentence(open_page: OpenPage, tmp_path: Pat
     page = open_page()
     with scripted_page(tmp_path, Scripted(waking=[])) as (address, _):
         opened(page, address)
-        page.get_by_test_id("file").set_input_files(
-            files=[{"name": "notes.mp3", "mimeType": "audio/mpeg", "buffer": b"no sound at all"}]
-        )
+        (tmp_path / "notes.mp3").write_bytes(b"no sound at all")
+        page.get_by_test_id("file").set_input_files(str(tmp_path / "notes.mp3"))
         expect(page.get_by_role("alert")).to_have_text("notes.mp3 holds no sound that this browser can read.")
         expect(page.get_by_test_id("start")).to_be_visible()
 
