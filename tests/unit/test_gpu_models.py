@@ -72,9 +72,7 @@ def test_the_old_model_gives_its_memory_back_first(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(("gone", "error"), [(False, ModelError), (True, ModelLostError)])
-def test_a_new_model_that_does_not_load(
-    monkeypatch: pytest.MonkeyPatch, gone: bool, error: type[ModelError]
-) -> None:
+def test_a_new_model_that_does_not_load(monkeypatch: pytest.MonkeyPatch, gone: bool, error: type[ModelError]) -> None:
     def load(_directory: Path, _device: Device) -> None:
         raise ModelError("no")
 
