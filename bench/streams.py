@@ -90,6 +90,8 @@ def main(arguments: list[str]) -> int:
     sentences, samples = serving.reading(options.corpus)
 
     def between(begin: float, length: float) -> Part:
+        # A short reading is spoken from its beginning by all of them.
+        begin %= max(1.0, sentences[-1].end - length)
         chosen = [said for said in sentences if said.start >= begin and said.end <= begin + length]
         return serving.part(chosen, samples)
 
