@@ -159,10 +159,11 @@ def main(arguments: list[str]) -> int:
     if options.seconds:
         sentences = [sentence for sentence in sentences if sentence.end <= options.seconds]
     reference = " ".join(sentence.text for sentence in sentences)
-    whole = serving.part(sentences, samples)[1]
-    wer_offline = measures.word_error_rate(reference, serving.offline(serving.offline_model(), whole)[0])
     environment = dict(setting.split("=", 1) for setting in options.set)
     parts = cut(sentences, samples, options.parts)
+    whisper = serving.offline_model()
+    offline = " ".join(serving.offline(whisper, audio)[0] for _, audio in parts)
+    wer_offline = measures.word_error_rate(reference, offline)
     rows: list[Row] = []
     texts: list[dict[str, Any]] = []
     for number in range(options.runs):

@@ -219,4 +219,4 @@ def test_open_words_are_not_decoded_when_a_pause_has_likely_begun() -> None:
     begun: list[float] = []
     speech.decoding = lambda: begun.append(speech.audio.received)
     speech.run()
-    assert not [at for at, (_, final) in zip(begun, speech.decodes, strict=True) if not final and at > 3.11]
+    assert not [at for at, (_, final) in zip(begun, speech.decodes, strict=True) if not final and at > 3.09]

@@ -67,7 +67,7 @@ spans = st.lists(st.integers(0, 80), max_size=8, unique=True).map(
 )
 
 
-windows = st.lists(st.integers(400, 20_000), min_size=1, max_size=12)
+windows = st.lists(st.integers(800, 20_000), min_size=1, max_size=12)
 
 
 def ends(steps: list[int], length: int) -> list[int]:
@@ -80,7 +80,7 @@ def ends(steps: list[int], length: int) -> list[int]:
     raise AssertionError("no steps")
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(spans, windows)
 def test_a_growing_window_is_heard_as_if_at_once(said: list[tuple[float, float]], steps: list[int]) -> None:
     samples = speech(*said, length=8.0)
