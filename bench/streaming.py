@@ -164,6 +164,8 @@ def main(arguments: list[str]) -> int:
     whisper = serving.offline_model()
     offline = " ".join(serving.offline(whisper, audio)[0] for _, audio in parts)
     wer_offline = measures.word_error_rate(reference, offline)
+    whole = serving.offline(whisper, serving.part(sentences, samples)[1])[0]
+    wer_whole = measures.word_error_rate(reference, whole)
     rows: list[Row] = []
     texts: list[dict[str, Any]] = []
     for number in range(options.runs):
@@ -172,10 +174,11 @@ def main(arguments: list[str]) -> int:
         texts += [{"server": one.server, "text": " ".join(one.everything), "finals": one.finals} for one in heard]
         sys.stderr.write(f"run {number + 1} of {options.runs}\n{table(rows)}\n")
         if options.json:
-            result = {"offline_wer": wer_offline, "rows": [asdict(row) for row in rows], "texts": texts}
+            result = {"offline_wer": wer_offline, "whole_wer": wer_whole, "rows": [asdict(row) for row in rows], "texts": texts}
             options.json.write_text(json.dumps(result, indent=1) + "\n")
     sys.stdout.write(
-        f"{len(measures.plain(reference).split())} words, offline WER {100 * wer_offline:.2f} %\n\n{table(rows)}\n"
+        f"{len(measures.plain(reference).split())} words; offline WER of the same parts "
+        f"{100 * wer_offline:.2f} %, of the whole at once {100 * wer_whole:.2f} %\n\n{table(rows)}\n"
     )
     return 0
 
