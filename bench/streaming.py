@@ -174,7 +174,8 @@ def main(arguments: list[str]) -> int:
         texts += [{"server": one.server, "text": " ".join(one.everything), "finals": one.finals} for one in heard]
         sys.stderr.write(f"run {number + 1} of {options.runs}\n{table(rows)}\n")
         if options.json:
-            result = {"offline_wer": wer_offline, "whole_wer": wer_whole, "rows": [asdict(row) for row in rows], "texts": texts}
+            offlines = {"offline_wer": wer_offline, "whole_wer": wer_whole}
+            result = offlines | {"rows": [asdict(row) for row in rows], "texts": texts}
             options.json.write_text(json.dumps(result, indent=1) + "\n")
     sys.stdout.write(
         f"{len(measures.plain(reference).split())} words; offline WER of the same parts "
