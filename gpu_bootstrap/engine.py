@@ -32,6 +32,8 @@ from gpu_bootstrap.windows import LONGEST_S
 
 LIVE_S = 8.0
 """A stream with less than this undecoded is being spoken; one with more catches up, and lets the others go first."""
+BACKLOG_S = 15.0
+"""The longest stretch of a backlog decoded at once: in longer ones Whisper leaves sentences out."""
 SHARED_S = 10.0
 """The longest stretch of a backlog decoded at once while others are served too."""
 SIGN_OF_LIFE_S = 2.0
@@ -156,8 +158,8 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
             self._progress()
 
     def _slice_s(self) -> float:
-        """A backlog is decoded in long stretches, and in short ones while other streams wait for their turn."""
-        return SHARED_S if self._decoder.shared and not self._live else LONGEST_S
+        """A backlog is decoded in long stretches, and in shorter ones while other streams wait for their turn."""
+        return LONGEST_S if self._live else SHARED_S if self._decoder.shared else BACKLOG_S
 
     @property
     def _live(self) -> bool:

@@ -1,7 +1,7 @@
 """One window of speech through the model, once, without what a live stream need not wait for.
 
 WhisperLive's `transcribe` pads every window to 30 s, and the encoder's time grows faster than the window: here it
-reads what is there and a little quiet behind it. `transcribe` may go through a window twice; here it is once.
+reads what is there and a little quiet behind it, and again only what Whisper left unread.
 docs/launcher.md has the figures.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,9 @@ MOST_FRAMES = 3000
 TIMESTAMP_S = 0.02
 EARLIEST_LAST = 50
 """The first segment begins within the first second, in timestamps, as in faster-whisper (max_initial_timestamp)."""
+MISSED_S = 2.0
+"""Whisper sometimes stops before the end of a long window: so much left unread is read by itself."""
+MOST_PASSES = 4
 TOKENS_AT_ONCE, TOKENS_PER_S = 20, 14.0
 """A decode that repeats itself is cut off here: no language is spoken in so many tokens a second."""
 
@@ -66,11 +69,30 @@ class Reader:
         window_s: float,
     ) -> list[Segment]:
         """The segments of at most 30 s, heard with quiet up to `window_s` behind. Raises what CTranslate2 raises."""
-        model = self._model
         tokenizer, suppressed = self._tokenizer(language, task)
-        length = len(samples) / RATE
         before = tokenizer.encode(" " + initial_prompt.strip()) if initial_prompt else []
-        prompt = model.get_prompt(tokenizer, before, without_timestamps=False, hotwords=hotwords)
+        prompt = self._model.get_prompt(tokenizer, before, without_timestamps=False, hotwords=hotwords)
+        found: list[Segment] = []
+        done = 0.0
+        for _ in range(MOST_PASSES):
+            rest = samples[round(done * RATE) :]
+            heard = self._pass(rest, tokenizer, suppressed, prompt, beam_size, window_s)
+            found += [replace(one, start=one.start + done, end=one.end + done) for one in heard]
+            if not heard or len(rest) / RATE - heard[-1].end < MISSED_S:
+                break
+            done += heard[-1].end
+        return found
+
+    def _pass(
+        self,
+        samples: Samples,
+        tokenizer: Tokenizer,
+        suppressed: list[int],
+        prompt: list[int],
+        beam_size: int,
+        window_s: float,
+    ) -> list[Segment]:
+        model, length = self._model, len(samples) / RATE
         encoded = model.encode(frames(model.feature_extractor(samples), length, window_s))
         result = model.model.generate(
             encoded,
