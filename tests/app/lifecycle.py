@@ -29,7 +29,10 @@ class Watch:
     def _run(self) -> None:
         headers = {"Authorization": f"Bearer {self._stack.tokens['viewer']}"}
         with httpx.Client(timeout=35) as client:
-            while not self._over.is_set():
+            over = False
+            while not over:
+                # Once more after the end, or what came last would be missed between two looks.
+                over = self._over.wait(LOOK_S)
                 answer = client.get(f"{self._stack.api_url}/v1/status", headers=headers)
                 if answer.status_code == 200:  # a throttled table answers 503 for a moment
                     seen = answer.json()
@@ -37,7 +40,6 @@ class Watch:
                         self.phases.append(seen["phase"])
                     if self.reasons[-1:] != [seen["reason"]]:
                         self.reasons.append(seen["reason"])
-                self._over.wait(LOOK_S)
 
     def saw(self, *phases: str) -> None:
         """These phases came in this order, whatever came between; raises AssertionError."""

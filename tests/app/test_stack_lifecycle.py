@@ -64,8 +64,8 @@ def test_a_lambda_killed_between_act_and_record_acts_once_and_is_recorded_by_the
     log = Log(stack)
     stack.faults(lambdas=[{"after": "StartInstances"}])
     key = f"once {now(stack)}"
-    killed = open_session(stack, key)
-    assert killed.status_code == 502
+    # Whoever makes the pass is killed: the call itself, or a tick or an event whose pass covers it.
+    assert open_session(stack, key).status_code in (201, 502)
     again = open_session(stack, key)
     assert again.status_code == 201, again.text
     stack.advance(LEASE_S + 31)
@@ -75,7 +75,7 @@ def test_a_lambda_killed_between_act_and_record_acts_once_and_is_recorded_by_the
     assert len(log.events("session.open")) == 1
     close(stack, session)
     stack.faults(lambdas=[{"after": "StopInstances"}])
-    assert stack.call("POST", "/v1/gpu/stop", body={"force": True}).status_code == 502
+    assert stack.call("POST", "/v1/gpu/stop", body={"force": True}).status_code in (202, 502)
     stack.advance(LEASE_S + 31)
     stack.wait_phase("asleep")
     assert log.acts() == ["gpu.start", "gpu.stop"]
