@@ -205,7 +205,8 @@ def _unread(server: Server) -> Finding:
     with Peer(server) as peer:
         peer.hello()
         peer.burst(silence(4))
-        answered = peer.connection.ping().wait(5)
+        # A connection that ends also ends the waiting for a pong; that is no answer.
+        answered = peer.connection.ping().wait(5) and peer.connection.close_code is None
         ready = peer.ready()
     return Finding(
         not ready and not answered,

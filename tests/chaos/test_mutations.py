@@ -101,7 +101,8 @@ MUTATIONS = [
         "I4",
         "into_the_night",
         "domain/lifecycle.py",
-        "    if scene.by_night:\n        return _night_begins(scene, view, evidence)\n",
+        "    if scene.by_night and (installation is None or evidence is Evidence.ACTIVE):\n"
+        "        return _night_begins(scene, view, evidence)\n",
         "",
     ),
     Mutation(
