@@ -17,7 +17,7 @@ from websockets.exceptions import InvalidStatus
 
 from bench.defects.probe import Finding
 from bench.peer import RATE, Peer, Samples, clip, found
-from bench.servers import Server, token
+from bench.servers import Server, token, wait
 
 BLOCKED_S = 0.5
 
@@ -70,8 +70,8 @@ def no_goodbye(server: Server) -> Finding:
 def health_waits(server: Server) -> Finding:
     """Row 17: health is asked for while the server transcribes."""
     samples = np.tile(clip("check")[0], 4)
-    with suppress(OSError):
-        server.health()
+    # Stock's REST server comes up beside its WebSocket port, and later.
+    wait(lambda: server.health() is not None, 60, "its health")
     finished = threading.Event()
     if server.rest_url is not None:
         upload = threading.Thread(target=_upload, args=(server.rest_url, samples, finished), daemon=True)
