@@ -50,7 +50,7 @@ def test_the_service_is_restarted_while_somebody_speaks(stack: Stack) -> None:
     # The service ends with what it heard until then: the sentence in whose middle that falls, of twelve words, may be
     # misheard on both sides of the cut.
     report = ended(process, reconnects=1, broken_words=12)
-    assert report["transcript"].endswith("Children were playing in the garden behind the house.")
+    assert "behind the house" in report["transcript"]
 
 
 def test_the_gpu_is_woken_while_somebody_speaks(sleeping_stack: Stack) -> None:
