@@ -79,6 +79,7 @@ def test_a_lambda_killed_between_act_and_record_acts_once_and_is_recorded_by_the
     stack.advance(LEASE_S + 31)
     stack.wait_phase("asleep")
     assert log.acts() == ["gpu.start", "gpu.stop"]
+    assert "recorded late" in log.reasons("gpu.stop")[0]
     assert (len(log.calls("StartInstances")), len(log.calls("StopInstances"))) == (1, 1)
     receipt = log.reasons("gpu.receipt")
     assert len(receipt) == 1, "the time awake is in the ledger, once"

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.releases import RELEASE_PY, manifest_of, scripts, sha256_of
+from tests.waiting import wait_until
 
 MODEL = b"weights " * 50_000
 
@@ -333,10 +334,7 @@ def test_a_power_cut_in_the_middle_of_activate_keeps_the_good_one_known(host: Ho
     host.step("fetch", cut)
     host.step("stage", cut)
     process = host.start("activate", cut)
-    deadline = time.monotonic() + 30
-    while not (host.home / "switched").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until((host.home / "switched").exists, 30, "the switch")
     process.kill()
     assert host.step("prune", good)[0] == 75  # its script is still at work
     os.killpg(process.pid, signal.SIGKILL)
