@@ -65,12 +65,17 @@ activate() {
         start reload caddy.service
     fi
     if [[ -n $changed || ${SETTINGS_CHANGED:-} == 1 ]] ||
-        ! cmp -s -- "$directory/bootstrap/link.py" "$before/bootstrap/link.py"; then
+        ! same_link "$directory/bootstrap" "$before/bootstrap"; then
         start restart edge-link.service
     else
         start start edge-link.service
     fi
     say "ready: ${directory##*/}"
+}
+
+# same_link BOOTSTRAP BOOTSTRAP: whether the host link is the same program in both.
+same_link() {
+    cmp -s -- "$1/link.py" "$2/link.py" && diff -rq --exclude=__pycache__ -- "$1/hostlink" "$2/hostlink" >/dev/null 2>&1
 }
 
 (($# > 0)) || { usage >&2; exit "$EX_USAGE"; }

@@ -65,14 +65,14 @@ MUTATIONS = [
     Mutation(
         "I2",
         "nobody_can_stop_it",
-        "../gpu_bootstrap/link.py",
+        "../gpu_bootstrap/hostlink/deadman.py",
         "    if silent >= limits.silent_s:\n",
         "    if False:\n",
     ),
     Mutation(
         "I2",
         "spoken_for_hours_and_nobody_can_stop_it",
-        "../gpu_bootstrap/link.py",
+        "../gpu_bootstrap/hostlink/deadman.py",
         "    if now >= end or vitals.announced_at is not None:\n",
         "    if False:\n",
     ),

@@ -26,7 +26,8 @@ from chalicelib.services.events import Cause
 from chalicelib.services.tokens import Principal
 from chalicelib.services.tokens import Role as TokenRole
 from chalicelib.settings import Settings
-from gpu_bootstrap.link import FLUSH_S, NOTICE_S, Act, Limits, Vitals, deadman, stay_s
+from gpu_bootstrap.hostlink.answers import stay_s
+from gpu_bootstrap.hostlink.deadman import FLUSH_S, NOTICE_S, Act, Limits, Vitals, deadman
 from tests.fakes import FakeClock, FakeCommands, FakeMachines, MemoryStore
 
 STEP_S, REPORT_S, BEAT_S, TICK_S = 5.0, 15.0, 30.0, 60.0

@@ -211,7 +211,3 @@ def test_the_links_user_powers_the_host_off_by_asking(installed: Installed) -> N
     wait_until(lambda: world.state(installed.gpu) == "stopped", 60, "the host to be off", every=0.2)
     assert world.machine(installed.gpu)["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
     awake(installed)
-
-
-def test_both_hosts_share_one_script_of_common_steps() -> None:
-    assert (ROOT / "gpu_bootstrap" / "host.sh").read_bytes() == (ROOT / "edge_bootstrap" / "host.sh").read_bytes()

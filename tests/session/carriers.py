@@ -53,7 +53,7 @@ class Player:
                 return _short(carrier.session_over(sentence, now))
             case "give_up", [sentence]:
                 return _short(carrier.give_up(sentence, now))
-            case ("place" | "finish" | "online" | "tick"), []:
+            case (("place" | "finish" | "online" | "tick"), []):
                 method = getattr(carrier, event)
                 return _short(method(now))
         raise ValueError(f"no such step: {event} {arguments}")

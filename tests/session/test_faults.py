@@ -50,9 +50,7 @@ def streamed(
     return asyncio.run(run()), view
 
 
-def check(
-    server: Scripted, source: RampSource, report: Report, *, reconnects: int, found_out_s: float = 0.0
-) -> None:
+def check(server: Scripted, source: RampSource, report: Report, *, reconnects: int, found_out_s: float = 0.0) -> None:
     assert server.wrong == []
     complete = bytes(server.audio) == whole(source.handed)  # no assert on it: pytest would compare megabytes
     assert complete, f"every sample once, byte for byte: {len(server.audio) // 4} of {source.handed}"

@@ -75,9 +75,10 @@ def test_what_the_bucket_has_is_not_sent_again(tmp_path: Path) -> None:
 
 def test_the_checkouts_files_are_in_it_and_its_litter_is_not(tmp_path: Path) -> None:
     for name in ("gpu_bootstrap", "edge_bootstrap", "site"):
-        shutil.copytree(sources.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        unwanted = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(sources.ROOT / name, tmp_path / name, symlinks=True, ignore=unwanted)
     clean = [one.path for one in sources.bootstrap("gpu", tmp_path)]
-    assert {"bootstrap/release.py", "bootstrap/link.py", "bootstrap/serve.py"} <= set(clean)
+    assert {"bootstrap/release.py", "bootstrap/link.py", "bootstrap/hostlink/main.py"} <= set(clean)
     (tmp_path / "gpu_bootstrap/__pycache__").mkdir()
     for litter in ("__pycache__/x.pyc", ".swp", "serve.py~"):
         (tmp_path / "gpu_bootstrap" / litter).touch()
@@ -85,7 +86,8 @@ def test_the_checkouts_files_are_in_it_and_its_litter_is_not(tmp_path: Path) -> 
     edge = {one.path: one.kind for one in sources.bootstrap("edge", tmp_path)}
     assert edge["bootstrap/Caddyfile"] == "bootstrap"
     assert edge["site/index.html"] == "site"
-    assert edge["bootstrap/release.py"] == "bootstrap"  # a link in the tree, a file in the release
+    # Links in the tree, of a file and of a folder; files in the release.
+    assert edge["bootstrap/release.py"] == edge["bootstrap/hostlink/main.py"] == "bootstrap"
 
 
 def test_a_model_comes_by_name_or_from_a_folder(tmp_path: Path) -> None:

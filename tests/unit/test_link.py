@@ -1,4 +1,4 @@
-"""gpu_bootstrap/link.py: what it decides, and its loop against a real HTTP server."""
+"""gpu_bootstrap/hostlink and its program link.py: what it decides, and its loop against a real HTTP server."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import json
 import math
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -21,7 +22,16 @@ from typing import Any
 
 import pytest
 
-from gpu_bootstrap import link, sigv4
+from gpu_bootstrap.hostlink import sigv4, wire
+from gpu_bootstrap.hostlink.answers import check_answer, hosts_of
+from gpu_bootstrap.hostlink.edge import Edge
+from gpu_bootstrap.hostlink.errors import LinkError, SettingsError
+from gpu_bootstrap.hostlink.gpu import Gpu
+from gpu_bootstrap.hostlink.loop import Link
+from gpu_bootstrap.hostlink.pace import Pace
+from gpu_bootstrap.hostlink.reports import GpuMemory, Health, essence
+from gpu_bootstrap.hostlink.settings import Settings
+from gpu_bootstrap.hostlink.wire import authentication
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,28 +51,30 @@ READY: dict[str, Any] = {
 # ---- pure --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["link", "sigv4"])
-def test_needs_nothing_but_the_standard_library(name: str) -> None:
-    tree = ast.parse((ROOT / f"gpu_bootstrap/{name}.py").read_text())
+MODULES = [ROOT / "gpu_bootstrap/link.py", *sorted((ROOT / "gpu_bootstrap/hostlink").glob("*.py"))]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_needs_nothing_but_the_standard_library(path: Path) -> None:
     imported = {
         name.split(".")[0]
-        for node in ast.walk(tree)
+        for node in ast.walk(ast.parse(path.read_text()))
         for name in (
             [alias.name for alias in node.names]
             if isinstance(node, ast.Import)
-            else [node.module or "."]
-            if isinstance(node, ast.ImportFrom)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom) and not node.level
             else []
         )
     }
-    assert imported <= {*sys.stdlib_module_names, "gpu_bootstrap", "sigv4"}
+    own = {"gpu_bootstrap", "hostlink"} if path.stem == "link" else set()
+    assert imported <= {*sys.stdlib_module_names, *own}
 
 
-def test_it_runs_as_a_program_with_its_module_beside_it(tmp_path: Path) -> None:
-    for name in ("link", "sigv4"):
-        (tmp_path / f"{name}.py").write_bytes((ROOT / f"edge_bootstrap/{name}.py").read_bytes())
+def test_it_runs_as_a_program_with_its_package_beside_it(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "edge_bootstrap", tmp_path / "bootstrap", ignore=shutil.ignore_patterns("__pycache__"))
     done = subprocess.run(
-        [sys.executable, str(tmp_path / "link.py")], env={}, capture_output=True, text=True, check=False
+        [sys.executable, str(tmp_path / "bootstrap/link.py")], env={}, capture_output=True, text=True, check=False
     )
     assert "LINK_ROLE" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -72,30 +84,31 @@ def test_on_ec2_a_report_is_signed_by_the_role_and_else_by_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = sigv4.Credentials("AKID", "secret", "token", 1e12)
-    monkeypatch.setattr(link, "ROLE", SimpleNamespace(get=lambda: held))
+    monkeypatch.setattr(wire, "ROLE", SimpleNamespace(get=lambda: held))
     aws = {**GPU_ENV, "LINK_API_URL": "https://abc.execute-api.eu-central-1.amazonaws.com/api"}
-    signed = link.authentication(link.Settings.from_env(aws), b"{}")
+    signed = authentication(Settings.from_env(aws), b"{}")
     assert signed["Authorization"].startswith("AWS4-HMAC-SHA256 Credential=AKID/")
     assert "/eu-central-1/execute-api/aws4_request" in signed["Authorization"]
     (tmp_path / "key").write_text("its key\n")
-    keyed = link.Settings.from_env({**aws, "LINK_KEY_FILE": str(tmp_path / "key")})
-    assert link.authentication(keyed, b"{}") == {"X-Host-Key": "its key"}
-    assert link.authentication(link.Settings.from_env(GPU_ENV), b"{}") == {}
+    keyed = Settings.from_env({**aws, "LINK_KEY_FILE": str(tmp_path / "key")})
+    assert authentication(keyed, b"{}") == {"X-Host-Key": "its key"}
+    assert authentication(Settings.from_env(GPU_ENV), b"{}") == {}
 
     def away() -> sigv4.Credentials:
         raise sigv4.CredentialsError("the metadata service answers 503")
 
-    monkeypatch.setattr(link, "ROLE", SimpleNamespace(get=away))
-    with pytest.raises(link.LinkError, match="cannot be signed: the metadata service answers 503"):
-        link.authentication(link.Settings.from_env(aws), b"{}")
+    monkeypatch.setattr(wire, "ROLE", SimpleNamespace(get=away))
+    with pytest.raises(LinkError, match="cannot be signed: the metadata service answers 503"):
+        authentication(Settings.from_env(aws), b"{}")
 
 
-def test_the_edge_runs_the_same_file() -> None:
-    assert (ROOT / "edge_bootstrap/link.py").resolve() == ROOT / "gpu_bootstrap/link.py"
+@pytest.mark.parametrize("name", ["link.py", "hostlink", "release.py", "host.sh"])
+def test_the_edge_has_the_same_file(name: str) -> None:
+    assert (ROOT / "edge_bootstrap" / name).resolve() == ROOT / "gpu_bootstrap" / name
 
 
 def test_settings_from_the_environment() -> None:
-    settings = link.Settings.from_env(GPU_ENV)
+    settings = Settings.from_env(GPU_ENV)
     assert settings.report_url == "http://127.0.0.1:1/dev/v1/hosts/i-1/report"
     assert settings.health_url == "http://127.0.0.1:9091/health"
     assert settings.release == "unknown"
@@ -113,8 +126,8 @@ def test_settings_from_the_environment() -> None:
     ],
 )
 def test_a_wrong_setting_is_named(change: dict[str, str], sentence: str) -> None:
-    with pytest.raises(link.SettingsError, match=sentence):
-        link.Settings.from_env({**GPU_ENV, **change})
+    with pytest.raises(SettingsError, match=sentence):
+        Settings.from_env({**GPU_ENV, **change})
 
 
 def test_an_answer_in_full_passes() -> None:
@@ -127,7 +140,7 @@ def test_an_answer_in_full_passes() -> None:
         "upstreams": [{"host": "10.0.0.2", "port": 9090, "max_streams": 4}],
         "something_new": {"later": True},
     }
-    assert link.check_answer(json.dumps(answer).encode()) == answer
+    assert check_answer(json.dumps(answer).encode()) == answer
 
 
 @pytest.mark.parametrize(
@@ -154,57 +167,57 @@ def test_an_answer_in_full_passes() -> None:
     ],
 )
 def test_an_answer_of_another_form_is_refused_whole(payload: bytes) -> None:
-    with pytest.raises(link.LinkError):
-        link.check_answer(payload)
+    with pytest.raises(LinkError):
+        check_answer(payload)
 
 
 def test_upstreams_are_a_set() -> None:
     hosts = [{"host": "10.0.0.3"}, {"host": "10.0.0.2"}, {"host": "10.0.0.3"}]
-    assert link.hosts_of({"upstreams": hosts}) == ["10.0.0.2", "10.0.0.3"]
+    assert hosts_of({"upstreams": hosts}) == ["10.0.0.2", "10.0.0.3"]
 
 
 class TestGpuMemory:
     def test_passes_on_what_the_launcher_says(self) -> None:
-        assert link.GpuMemory().report(link.Health(READY)) == READY
+        assert GpuMemory().report(Health(READY)) == READY
 
     def test_a_launcher_that_never_answered_is_loading(self) -> None:
-        assert link.GpuMemory().report(link.Health(refused=True)) == {"status": "loading", "streams": []}
+        assert GpuMemory().report(Health(refused=True)) == {"status": "loading", "streams": []}
 
     def test_a_launcher_that_is_late_may_still_have_its_streams(self) -> None:
-        memory = link.GpuMemory()
-        memory.report(link.Health(READY))
-        late = memory.report(link.Health(refused=False))
+        memory = GpuMemory()
+        memory.report(Health(READY))
+        late = memory.report(Health(refused=False))
         assert (late["status"], late["streams"]) == ("loading", READY["streams"])
 
     def test_a_launcher_that_is_gone_has_none(self) -> None:
-        memory = link.GpuMemory()
-        memory.report(link.Health(READY))
-        gone = memory.report(link.Health(refused=True))
+        memory = GpuMemory()
+        memory.report(Health(READY))
+        gone = memory.report(Health(refused=True))
         assert (gone["status"], gone["streams"]) == ("loading", [])
         assert "starting again" in gone["cause"]
 
     def test_the_cause_of_a_failure_outlives_the_launcher(self) -> None:
-        memory = link.GpuMemory()
-        memory.report(link.Health({"status": "failed", "cause": "no model", "streams": []}))
-        assert memory.report(link.Health(refused=True))["cause"] == "no model"
-        assert memory.report(link.Health(READY)) == READY
+        memory = GpuMemory()
+        memory.report(Health({"status": "failed", "cause": "no model", "streams": []}))
+        assert memory.report(Health(refused=True))["cause"] == "no model"
+        assert memory.report(Health(READY)) == READY
 
 
 class TestPace:
     def test_reports_first_at_once_then_when_the_pause_is_over(self) -> None:
-        pace = link.Pace()
+        pace = Pace()
         assert pace.is_due(0, ("ready",))
         pace.answered(0, ("ready",), 5)
         assert not pace.is_due(4.9, ("ready",))
         assert pace.is_due(5, ("ready",))
 
     def test_reports_a_change_at_once(self) -> None:
-        pace = link.Pace()
+        pace = Pace()
         pace.answered(0, ("ready",), 60)
         assert pace.is_due(0.5, ("draining",))
 
     def test_waits_longer_after_each_failure_but_never_beyond_the_limit(self) -> None:
-        pace = link.Pace()
+        pace = Pace()
         pauses = [pace.failed(0, chance=0.999) for _ in range(30)]
         assert pauses == sorted(pauses)
         assert pauses[0] < 0.6
@@ -213,10 +226,10 @@ class TestPace:
         assert pace.is_due(pauses[-1], ("changed",))
 
     def test_no_two_hosts_try_again_together(self) -> None:
-        assert link.Pace().failed(0, chance=0.0) == link.Pace().failed(0, chance=0.999) / 0.9995 / 2
+        assert Pace().failed(0, chance=0.0) == Pace().failed(0, chance=0.999) / 0.9995 / 2
 
     def test_is_quick_again_after_a_success(self) -> None:
-        pace = link.Pace()
+        pace = Pace()
         for _ in range(10):
             pace.failed(0, 0.5)
         pace.answered(0, (), 5)
@@ -225,9 +238,9 @@ class TestPace:
 
 def test_streams_with_new_audio_are_no_change() -> None:
     later = {**READY, "streams": [{"sid": "s1", "since": 9.0, "last_audio_s": 0.0}]}
-    assert link.essence(READY) == link.essence(later)
-    assert link.essence(READY) != link.essence({**READY, "streams": []})
-    assert link.essence(READY) != link.essence({**READY, "status": "draining"})
+    assert essence(READY) == essence(later)
+    assert essence(READY) != essence({**READY, "streams": []})
+    assert essence(READY) != essence({**READY, "status": "draining"})
 
 
 # ---- the loop, with real HTTP ------------------------------------------------------------------------------------
@@ -280,9 +293,9 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def gpu(server: Server, tmp_path: Path) -> link.Settings:
+def gpu(server: Server, tmp_path: Path) -> Settings:
     (tmp_path / "key").write_text("host-key\n")
-    return link.Settings.from_env(
+    return Settings.from_env(
         {
             **GPU_ENV,
             "LINK_API_URL": f"{server.url}/dev",
@@ -293,14 +306,14 @@ def gpu(server: Server, tmp_path: Path) -> link.Settings:
     )
 
 
-def control_of(settings: link.Settings) -> Path:
+def control_of(settings: Settings) -> Path:
     assert settings.control_file is not None
     return settings.control_file
 
 
-def test_gpu_reports_and_leaves_the_answer_for_the_launcher(server: Server, gpu: link.Settings) -> None:
+def test_gpu_reports_and_leaves_the_answer_for_the_launcher(server: Server, gpu: Settings) -> None:
     before = time.time()
-    link.Link(gpu, link.Gpu(gpu), "boot-1").once()
+    Link(gpu, Gpu(gpu), "boot-1").once()
     path, headers, report = server.reports[0]
     assert path == "/dev/v1/hosts/i-1/report"
     assert headers["X-Host-Key"] == "host-key"
@@ -317,14 +330,14 @@ def test_gpu_reports_and_leaves_the_answer_for_the_launcher(server: Server, gpu:
 )
 def test_a_bad_answer_changes_nothing_and_is_said_once(
     server: Server,
-    gpu: link.Settings,
+    gpu: Settings,
     status: int,
     answer: bytes,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(link.Pace, "FIRST_RETRY_S", 0.01)
-    loop = link.Link(gpu, link.Gpu(gpu), "boot-1")
+    monkeypatch.setattr(Pace, "FIRST_RETRY_S", 0.01)
+    loop = Link(gpu, Gpu(gpu), "boot-1")
     loop.once()
     good = control_of(gpu).read_text()
     server.status, server.answer = status, answer
@@ -346,25 +359,25 @@ def test_a_bad_answer_changes_nothing_and_is_said_once(
     assert "link.well" in capsys.readouterr().err
 
 
-def test_a_redirect_is_not_followed(server: Server, gpu: link.Settings, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_redirect_is_not_followed(server: Server, gpu: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     """The host key would go with it, and whoever answered there would be obeyed."""
     server.status, server.location = 302, f"{server.url}/elsewhere"
-    link.Link(gpu, link.Gpu(gpu), "boot-1").once()
+    Link(gpu, Gpu(gpu), "boot-1").once()
     assert "302" in capsys.readouterr().err
     assert server.looks == ["/health"], "nobody asked for the other address"
     assert not control_of(gpu).exists()
 
 
-def test_nobody_there_is_no_end(gpu: link.Settings, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nobody_there_is_no_end(gpu: Settings, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     server.http.shutdown()
     server.http.server_close()
-    link.Link(gpu, link.Gpu(gpu), "boot-1").once()
+    Link(gpu, Gpu(gpu), "boot-1").once()
     assert "cannot be reached" in capsys.readouterr().err
 
 
-def test_a_change_is_reported_before_the_pause_is_over(server: Server, gpu: link.Settings) -> None:
+def test_a_change_is_reported_before_the_pause_is_over(server: Server, gpu: Settings) -> None:
     server.answer = b'{"next_report_s": 3600}'
-    loop = link.Link(gpu, link.Gpu(gpu), "boot-1")
+    loop = Link(gpu, Gpu(gpu), "boot-1")
     loop.once()
     loop.once()
     assert len(server.reports) == 1
@@ -383,13 +396,13 @@ esac
 
 
 @pytest.fixture
-def edge(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> link.Settings:
+def edge(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     script = tmp_path / "set-upstream.sh"
     script.write_text(SCRIPT)
     script.chmod(0o755)
     monkeypatch.setenv("PREFIX", str(tmp_path))
     (tmp_path / "ca.pem").write_text("PEM")
-    return link.Settings.from_env(
+    return Settings.from_env(
         {
             "LINK_ROLE": "edge",
             "LINK_API_URL": server.url,
@@ -401,11 +414,9 @@ def edge(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> lin
     )
 
 
-def test_edge_follows_the_gpu_and_reports_what_is_in_force(
-    server: Server, edge: link.Settings, tmp_path: Path
-) -> None:
+def test_edge_follows_the_gpu_and_reports_what_is_in_force(server: Server, edge: Settings, tmp_path: Path) -> None:
     server.answer = b'{"next_report_s": 3600, "upstreams": [{"host": "10.0.0.2", "port": 9090}]}'
-    loop = link.Link(edge, link.Edge(edge), "boot-2")
+    loop = Link(edge, Edge(edge), "boot-2")
     loop.once()
     loop.once()
     loop.once()
@@ -415,32 +426,32 @@ def test_edge_follows_the_gpu_and_reports_what_is_in_force(
     assert (report["status"], report["ca_pem"], report["cert_days"]) == ("ready", "PEM", None)
 
 
-def test_edge_says_which_gpus_take_no_connection(server: Server, edge: link.Settings) -> None:
+def test_edge_says_which_gpus_take_no_connection(server: Server, edge: Settings) -> None:
     with socket.socket() as gpu:
         gpu.bind(("127.0.0.1", 0))
         gpu.listen()
         port = gpu.getsockname()[1]
         watch = [{"host": host, "port": port} for host in ("127.0.0.1", "127.0.0.2")]
         server.answer = json.dumps({"next_report_s": 3600, "watch": [*watch, 7, {"host": "127.0.0.3"}]}).encode()
-        role = link.Edge(edge)
-        loop = link.Link(edge, role, "boot-2")
+        role = Edge(edge)
+        loop = Link(edge, role, "boot-2")
         loop.once()
         role._looked_at = -math.inf  # a look is every five seconds
         loop.once()
     assert [report["gpus_down"] for _, _, report in server.reports] == [[], ["127.0.0.2"]]
 
 
-def test_edge_forwards_to_nobody_when_told_so(edge: link.Settings, tmp_path: Path) -> None:
+def test_edge_forwards_to_nobody_when_told_so(edge: Settings, tmp_path: Path) -> None:
     (tmp_path / "upstreams").write_text("10.0.0.9\n")
-    link.Link(edge, link.Edge(edge), "boot-2").once()
+    Link(edge, Edge(edge), "boot-2").once()
     assert (tmp_path / "upstreams").read_text() == ""
 
 
-def test_edge_says_when_caddy_or_the_script_is_broken(server: Server, edge: link.Settings, tmp_path: Path) -> None:
+def test_edge_says_when_caddy_or_the_script_is_broken(server: Server, edge: Settings, tmp_path: Path) -> None:
     server.health = None
-    link.Link(edge, link.Edge(edge), "boot-2").once()
+    Link(edge, Edge(edge), "boot-2").once()
     (tmp_path / "set-upstream.sh").write_text("#!/bin/sh\necho the disk is full >&2\nexit 74\n")
-    link.Link(edge, link.Edge(edge), "boot-2").once()
+    Link(edge, Edge(edge), "boot-2").once()
     causes = [(report["status"], report["cause"]) for _, _, report in server.reports]
     assert causes == [
         ("failed", "Caddy does not answer: HTTP Error 500: Internal Server Error"),
@@ -457,7 +468,7 @@ def start(env: dict[str, str]) -> subprocess.Popen[str]:
     return subprocess.Popen(program, env=clean | env, stderr=subprocess.PIPE, text=True)
 
 
-def environment(settings: link.Settings) -> dict[str, str]:
+def environment(settings: Settings) -> dict[str, str]:
     return {
         **GPU_ENV,
         "LINK_API_URL": settings.api_url,
@@ -466,7 +477,7 @@ def environment(settings: link.Settings) -> dict[str, str]:
     }
 
 
-def test_the_program_reports_on_and_ends_at_once_when_asked(server: Server, gpu: link.Settings) -> None:
+def test_the_program_reports_on_and_ends_at_once_when_asked(server: Server, gpu: Settings) -> None:
     process = start(environment(gpu))
     try:
         more: Callable[[], bool] = lambda: len(server.reports) >= 2  # noqa: E731 - read by wait_until

@@ -1,4 +1,4 @@
-"""The dead man's switch of gpu_bootstrap/link.py: what it decides, what it remembers, what it does."""
+"""The dead man's switch of gpu_bootstrap/hostlink: what it decides, what it remembers, what it does."""
 
 from __future__ import annotations
 
@@ -14,11 +14,29 @@ from typing import Any
 
 import pytest
 
-from gpu_bootstrap import control, link
-from gpu_bootstrap.link import Act, Vitals, deadman
+from gpu_bootstrap import control
+from gpu_bootstrap.hostlink import switch as switching
+from gpu_bootstrap.hostlink.answers import stay_s
+from gpu_bootstrap.hostlink.deadman import (
+    FLUSH_S,
+    INSIST_S,
+    NOTICE_S,
+    STAY_MARGIN_S,
+    Act,
+    Limits,
+    Vitals,
+    closing,
+    deadman,
+    remembered,
+)
+from gpu_bootstrap.hostlink.errors import LinkError, SettingsError
+from gpu_bootstrap.hostlink.gpu import Gpu
+from gpu_bootstrap.hostlink.loop import Link
+from gpu_bootstrap.hostlink.settings import Settings
+from gpu_bootstrap.hostlink.switch import Switch
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMITS = link.Limits(silent_s=900, hard_max_s=43200)
+LIMITS = Limits(silent_s=900, hard_max_s=43200)
 BOOTED = Vitals("b", booted_at=100.0)
 
 
@@ -38,16 +56,16 @@ BOOTED = Vitals("b", booted_at=100.0)
         (replace(BOOTED, streaming=True, answered_at=43290), 43300, Act.ANNOUNCE),
         (replace(BOOTED, answered_at=43299), 43300, Act.POWER_OFF),
         # The control plane's own end comes before, with a margin in which it may act itself, and never after.
-        (replace(BOOTED, answered_at=7000, stay_until=7000), 7000 + link.STAY_MARGIN_S - 1, Act.HOLD),
-        (replace(BOOTED, answered_at=7000, stay_until=7000), 7000 + link.STAY_MARGIN_S, Act.POWER_OFF),
+        (replace(BOOTED, answered_at=7000, stay_until=7000), 7000 + STAY_MARGIN_S - 1, Act.HOLD),
+        (replace(BOOTED, answered_at=7000, stay_until=7000), 7000 + STAY_MARGIN_S, Act.POWER_OFF),
         (replace(BOOTED, answered_at=43299, stay_until=90000), 43300, Act.POWER_OFF),
         # Announced: streams have the notice and their last words, no more; and it is never taken back.
-        (replace(BOOTED, streaming=True, announced_at=50000), 50000 + link.NOTICE_S + link.FLUSH_S - 1, Act.HOLD),
-        (replace(BOOTED, streaming=True, announced_at=50000), 50000 + link.NOTICE_S + link.FLUSH_S, Act.POWER_OFF),
+        (replace(BOOTED, streaming=True, announced_at=50000), 50000 + NOTICE_S + FLUSH_S - 1, Act.HOLD),
+        (replace(BOOTED, streaming=True, announced_at=50000), 50000 + NOTICE_S + FLUSH_S, Act.POWER_OFF),
         (replace(BOOTED, answered_at=50009, announced_at=50000), 50010, Act.POWER_OFF),
         # Asked for once, then with force.
-        (replace(BOOTED, off_at=60000), 60000 + link.INSIST_S - 1, Act.HOLD),
-        (replace(BOOTED, off_at=60000), 60000 + link.INSIST_S, Act.INSIST),
+        (replace(BOOTED, off_at=60000), 60000 + INSIST_S - 1, Act.HOLD),
+        (replace(BOOTED, off_at=60000), 60000 + INSIST_S, Act.INSIST),
     ],
 )
 def test_the_decision(vitals: Vitals, now: float, act: Act) -> None:
@@ -58,9 +76,9 @@ def test_the_decision(vitals: Vitals, now: float, act: Act) -> None:
 
 def test_the_time_to_stay_is_told_by_the_answer_alone() -> None:
     answer = {"now": "2026-01-31T22:00:00.000Z", "stay_until": "2026-02-01T08:00:00+00:00"}
-    assert link.stay_s(answer) == 36000
+    assert stay_s(answer) == 36000
     for bad in ({}, {**answer, "stay_until": None}, {**answer, "now": "noon"}, {**answer, "now": "2026-01-31T22:00"}):
-        assert link.stay_s(bad) is None
+        assert stay_s(bad) is None
 
 
 def test_the_launcher_obeys_the_drain_it_is_left() -> None:
@@ -68,7 +86,7 @@ def test_the_launcher_obeys_the_drain_it_is_left() -> None:
     epoch = 1_800_000_000.0
     left = {"now": datetime.fromtimestamp(epoch - 4000, UTC).isoformat(), "received_at": epoch - 5000}
     for before, ahead in ((left, 1000.0), ({}, 0.0)):
-        text = json.dumps(link.closing(before, "because", 60.0, epoch))
+        text = json.dumps(closing(before, "because", 60.0, epoch))
         read = control.parse(text, drain_since=epoch - 10)
         assert read.drain is not None
         assert read.drain.closing_at == pytest.approx(epoch + 60)
@@ -88,7 +106,7 @@ class Programs:
         (directory / "code").write_text("0")
         script.chmod(0o755)
         monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
-        monkeypatch.setattr(link, "monotonic", lambda: self.now)
+        monkeypatch.setattr(switching, "monotonic", lambda: self.now)
 
     def asked(self) -> list[str]:
         return self.calls.read_text().splitlines() if self.calls.exists() else []
@@ -100,8 +118,8 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> link.Settings:
-    return link.Settings.from_env(
+def settings(tmp_path: Path) -> Settings:
+    return Settings.from_env(
         {
             "LINK_ROLE": "gpu",
             "LINK_API_URL": "http://127.0.0.1:1",
@@ -113,21 +131,21 @@ def settings(tmp_path: Path) -> link.Settings:
     )
 
 
-def switch(settings: link.Settings, boot: str = "b1") -> link.Switch:
-    return link.Switch(settings, boot, kernel_boot=False)
+def switch(settings: Settings, boot: str = "b1") -> Switch:
+    return Switch(settings, boot, kernel_boot=False)
 
 
-def test_the_settings(settings: link.Settings) -> None:
+def test_the_settings(settings: Settings) -> None:
     assert (settings.deadman_s, settings.hard_max_s) == (600, 3600)
     assert settings.control_file is not None
     assert settings.deadman_file == settings.control_file.with_name("deadman.json")
     base = {"LINK_ROLE": "gpu", "LINK_API_URL": "http://h", "LINK_INSTANCE_ID": "i", "LINK_CONTROL_FILE": "/c"}
     for wrong in ("0", "-1", "soon", "nan", "inf"):
-        with pytest.raises(link.SettingsError, match="LINK_DEADMAN_MINUTES must be a number of minutes above 0"):
-            link.Settings.from_env({**base, "LINK_DEADMAN_MINUTES": wrong})
+        with pytest.raises(SettingsError, match="LINK_DEADMAN_MINUTES must be a number of minutes above 0"):
+            Settings.from_env({**base, "LINK_DEADMAN_MINUTES": wrong})
 
 
-def test_it_falls_once_and_insists(settings: link.Settings, programs: Programs) -> None:
+def test_it_falls_once_and_insists(settings: Settings, programs: Programs) -> None:
     one = switch(settings)
     programs.now += 599
     one.look(False)
@@ -136,12 +154,12 @@ def test_it_falls_once_and_insists(settings: link.Settings, programs: Programs) 
     one.look(False)
     one.look(False)
     assert programs.asked() == ["poweroff"]
-    programs.now += link.INSIST_S
+    programs.now += INSIST_S
     one.look(False)
     assert programs.asked() == ["poweroff", "poweroff --force"]
 
 
-def test_a_new_process_of_the_same_boot_counts_on(settings: link.Settings, programs: Programs) -> None:
+def test_a_new_process_of_the_same_boot_counts_on(settings: Settings, programs: Programs) -> None:
     switch(settings).look(False)
     programs.now += 300
     switch(settings).answered({"next_report_s": 5})
@@ -154,7 +172,7 @@ def test_a_new_process_of_the_same_boot_counts_on(settings: link.Settings, progr
 
 
 def test_a_stream_holds_it_and_silence_of_the_launcher_changes_nothing(
-    settings: link.Settings, programs: Programs
+    settings: Settings, programs: Programs
 ) -> None:
     one = switch(settings)
     one.look(True)
@@ -169,7 +187,7 @@ def test_a_stream_holds_it_and_silence_of_the_launcher_changes_nothing(
     assert one.look(False).action is Act.POWER_OFF
 
 
-def test_at_the_hard_maximum_streams_hear_of_it_first(settings: link.Settings, programs: Programs) -> None:
+def test_at_the_hard_maximum_streams_hear_of_it_first(settings: Settings, programs: Programs) -> None:
     assert settings.control_file is not None
     one = switch(settings)
     one.look(True)
@@ -177,7 +195,7 @@ def test_at_the_hard_maximum_streams_hear_of_it_first(settings: link.Settings, p
     assert one.look(True).action is Act.ANNOUNCE
     drain = json.loads(settings.control_file.read_text())["drain"]
     # An answer that came meanwhile knows nothing of it, and takes nothing back.
-    link.Gpu(settings).obey({"next_report_s": 5, "drain": None, "ticket_keys": []}, time.time())
+    Gpu(settings).obey({"next_report_s": 5, "drain": None, "ticket_keys": []}, time.time())
     one.answered({"next_report_s": 5})
     programs.now += 30
     assert one.look(True).action is Act.HOLD
@@ -199,7 +217,7 @@ def test_at_the_hard_maximum_streams_hear_of_it_first(settings: link.Settings, p
 @pytest.mark.parametrize(
     "text", ["", "[]", "null", "{}", '{"boot_id": "b1"}', '{"boot_id": "b1", "booted_at": "x"}', "\udcff"]
 )
-def test_a_memory_that_cannot_be_read_is_none(settings: link.Settings, programs: Programs, text: str) -> None:
+def test_a_memory_that_cannot_be_read_is_none(settings: Settings, programs: Programs, text: str) -> None:
     assert settings.deadman_file is not None
     settings.deadman_file.parent.mkdir()
     settings.deadman_file.write_bytes(text.encode(errors="surrogateescape"))
@@ -212,12 +230,12 @@ def test_a_memory_that_cannot_be_read_is_none(settings: link.Settings, programs:
 @pytest.mark.parametrize("change", [{"answered_at": 1e9}, {"booted_at": None}, {"streamed_at": -5.0}])
 def test_a_memory_of_an_impossible_time_is_none(change: dict[str, Any]) -> None:
     good = asdict(replace(BOOTED, answered_at=200.0))
-    assert link.remembered(good, "b", 300.0) == replace(BOOTED, answered_at=200.0)
+    assert remembered(good, "b", 300.0) == replace(BOOTED, answered_at=200.0)
     with pytest.raises((ValueError, TypeError, LookupError)):
-        link.remembered({**good, **change}, "b", 300.0)
+        remembered({**good, **change}, "b", 300.0)
 
 
-def test_it_works_with_no_place_to_write(settings: link.Settings, programs: Programs, tmp_path: Path) -> None:
+def test_it_works_with_no_place_to_write(settings: Settings, programs: Programs, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file where the directory should be")
     one = switch(settings)
     programs.now += 600
@@ -226,15 +244,15 @@ def test_it_works_with_no_place_to_write(settings: link.Settings, programs: Prog
 
 
 def test_a_host_that_would_not_is_an_error_and_asked_again(
-    settings: link.Settings, programs: Programs, tmp_path: Path
+    settings: Settings, programs: Programs, tmp_path: Path
 ) -> None:
     (tmp_path / "bin" / "code").write_text("1")
     one = switch(settings)
     programs.now += 600
-    with pytest.raises(link.LinkError, match="power-off failed"):
+    with pytest.raises(LinkError, match="power-off failed"):
         one.look(False)
-    programs.now += link.INSIST_S
-    with pytest.raises(link.LinkError, match="power-off failed"):
+    programs.now += INSIST_S
+    with pytest.raises(LinkError, match="power-off failed"):
         one.look(False)
     assert programs.asked() == ["poweroff", "poweroff --force"]
 
@@ -249,15 +267,15 @@ class Deaf:
         raise AssertionError((answer, received_at))
 
 
-def test_a_bug_of_the_link_does_not_hold_the_switch(settings: link.Settings, programs: Programs) -> None:
-    loop = link.Link(settings, Deaf(), "b1", switch(settings))
+def test_a_bug_of_the_link_does_not_hold_the_switch(settings: Settings, programs: Programs) -> None:
+    loop = Link(settings, Deaf(), "b1", switch(settings))
     loop.once()
     programs.now += 600
     loop.once()
     assert programs.asked() == ["poweroff"]
 
 
-def test_the_second_look_of_a_timer(settings: link.Settings, programs: Programs) -> None:
+def test_the_second_look_of_a_timer(settings: Settings, programs: Programs) -> None:
     """A program of its own, on the real clock: the loop that wrote last hangs since long ago."""
     assert settings.deadman_file is not None
     real = time.clock_gettime(time.CLOCK_MONOTONIC)

@@ -48,21 +48,24 @@ STEP = release_step(
 
 
 def test_a_step_of_a_release() -> None:
-    assert RemoteCommand(
-        "stack-release",
-        {
-            "verb": ["fetch"],
-            "target": ["gpu"],
-            "release": ["ab" * 32],
-            "runner": ["https://b.s3.amazonaws.com/files/cd?X-Amz-Signature=0f&X-Amz-Credential=A%2F1"],
-            "runnerSha256": ["cd" * 32],
-            "plan": ["https://b.s3.amazonaws.com/rollouts/r/i-1.json?X-Amz-SignedHeaders=host"],
-            "until": ["1800000000"],
-            "timeout": ["1800"],
-        },
-        "fetch abababababababab",
-        "output/r/fetch",
-    ) == STEP
+    assert (
+        RemoteCommand(
+            "stack-release",
+            {
+                "verb": ["fetch"],
+                "target": ["gpu"],
+                "release": ["ab" * 32],
+                "runner": ["https://b.s3.amazonaws.com/files/cd?X-Amz-Signature=0f&X-Amz-Credential=A%2F1"],
+                "runnerSha256": ["cd" * 32],
+                "plan": ["https://b.s3.amazonaws.com/rollouts/r/i-1.json?X-Amz-SignedHeaders=host"],
+                "until": ["1800000000"],
+                "timeout": ["1800"],
+            },
+            "fetch abababababababab",
+            "output/r/fetch",
+        )
+        == STEP
+    )
 
 
 RELEASE = DOCUMENTS["stack-release"]

@@ -16,8 +16,8 @@ from botocore.credentials import Credentials as BotoCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_bootstrap import sigv4
-from gpu_bootstrap.sigv4 import Credentials, CredentialsError, InstanceCredentials, region_of, sign
+from gpu_bootstrap.hostlink import sigv4
+from gpu_bootstrap.hostlink.sigv4 import Credentials, CredentialsError, InstanceCredentials, region_of, sign
 from whisperctl.local.http import HttpAnswer, HttpCall, HttpServer
 
 NOW = 1_795_000_000.0

@@ -35,11 +35,17 @@ def bootstrap(target: str, root: Path = ROOT) -> Iterator[Source]:
 def _tree(folder: Path, kind: str, place: str) -> Iterator[Source]:
     if not folder.is_dir():
         raise UsageError(f"{folder} is missing: a release is built from a complete checkout")
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(_walk(folder)):
         relative = path.relative_to(folder)
         hidden = any(part.startswith(".") or part == "__pycache__" for part in relative.parts)
         if path.is_file() and not hidden and path.suffix != ".pyc" and not path.name.endswith("~"):
             yield Source(kind, f"{place}/{relative.as_posix()}", path)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Every file below, also those of folders that are links: both hosts have some files in common."""
+    for place, _, names in os.walk(folder, followlinks=True):
+        yield from (Path(place) / name for name in names)
 
 
 def model(name: str, folder: Path | None = None) -> Iterator[Source]:

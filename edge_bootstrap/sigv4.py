@@ -1,1 +1,0 @@
-../gpu_bootstrap/sigv4.py
