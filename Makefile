@@ -14,7 +14,7 @@ demo:  ## the whole product on this machine: prints READY and an address (DEMO="
 	@exec .venv/bin/whisperctl local $(DEMO)
 
 test: setup  ## every test that this machine can run; says what the others need
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadgroup
 	@$(PY) -m tests.javascript
 
 test-hosts: setup  ## the tests on hosts with systemd only (root; a root tree is made the first time, in a minute)

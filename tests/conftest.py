@@ -14,9 +14,21 @@ from tests.stack import Stack, start_stack
 NEEDS = {"chromium": "apt-get install chromium"}
 
 
+def _shared(item: pytest.Item) -> str:
+    """What an item shares with others, so that one worker runs them all: hosts, the stack, else its file."""
+    if "hosts" in item.path.parts:
+        return "hosts"
+    if "stack" in getattr(item, "fixturenames", ()):
+        return "stack"
+    return str(item.path)
+
+
+# First, since xdist reads the groups in a hook of the same name.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what this machine cannot run, with the command that would change that."""
+    """Leave out what this machine cannot run, with the command that would change that; share hosts and the stack."""
     for item in items:
+        item.add_marker(pytest.mark.xdist_group(_shared(item)))
         for program, remedy in NEEDS.items():
             if item.get_closest_marker(program) and shutil.which(program) is None:
                 item.add_marker(pytest.mark.skip(reason=f"needs {program}: {remedy}"))
