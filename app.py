@@ -15,6 +15,7 @@ from chalicelib.services import (
     edge,
     events,
     host_link,
+    invites,
     power,
     releases,
     sessions,
@@ -133,6 +134,14 @@ def cancel_booking(booking_id: str) -> Response:
     context, _, cause = _called(Role.OPERATOR)
     bookings.cancel(context, booking_id, cause)
     return Response("", status_code=204)
+
+
+@app.route("/v1/invites", methods=["POST"], content_types=ANY)
+def invite() -> Response:
+    context, principal, cause = _called(Role.OPERATOR)
+    body = _body(minutes=web.number(1, invites.MOST_MINUTES), booking=web.text(64))
+    made = invites.invite(context, principal, body.get("minutes"), body.get("booking"), cause)
+    return Response(made, status_code=201)
 
 
 @app.route("/v1/status", methods=["GET"])

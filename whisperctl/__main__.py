@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
+
+
+def _own_fault(error: Exception) -> None:
+    """What nobody foresaw: one sentence, and where it was for whoever asks."""
+    if os.environ.get("WHISPERCTL_DEBUG"):
+        traceback.print_exc()
+        where = ""
+    else:
+        where = " (WHISPERCTL_DEBUG=1 shows where)"
+    reason = f"{type(error).__name__}: {error}".rstrip(": ")
+    sys.stderr.write(f"whisperctl: this is a fault of whisperctl itself: {reason}{where}\n")
 
 
 def main() -> None:
@@ -22,6 +35,12 @@ def main() -> None:
             sys.exit(error.exit_code)
         except click.Abort:
             sys.exit(130)
+        except BrokenPipeError:  # whoever read our output has gone, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        except Exception as error:  # noqa: BLE001  the outermost boundary
+            _own_fault(error)
+            sys.exit(1)
     except KeyboardInterrupt:  # while imports run, or a result is printed
         sys.exit(130)
 

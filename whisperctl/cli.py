@@ -10,6 +10,9 @@ import importlib
 import importlib.metadata
 
 import click
+from click.shell_completion import CompletionItem
+
+from whisperctl.errors import codes
 
 VERBS = {
     "local": ("whisperctl.commands.local", "Run the whole stack on this machine, without AWS."),
@@ -24,9 +27,13 @@ VERBS = {
     "simulate": ("whisperctl.commands.simulate", "Play a trace of sessions: cost and waits under other settings."),
     "deploy": ("whisperctl.commands.deploy", "Build a release, upload it, and roll it out."),
     "restart": ("whisperctl.commands.hosts", "Restart the service of the GPU hosts or of the edge."),
+    "refresh": ("whisperctl.commands.hosts", "Point the edge at the GPU hosts anew."),
     "logs": ("whisperctl.commands.hosts", "Show a host's log."),
     "shell": ("whisperctl.commands.hosts", "Open a shell on a host."),
     "token": ("whisperctl.commands.token", "Add, list and revoke access tokens."),
+    "invite": ("whisperctl.commands.invite", "Make a link for a speaker, and its QR code."),
+    "clients": ("whisperctl.commands.clients", "Say which addresses the edge lets in."),
+    "completion": ("whisperctl.commands.completion", "Print the shell's completion."),
 }
 
 
@@ -42,6 +49,12 @@ class LateGroup(click.Group):
         command = getattr(importlib.import_module(VERBS[cmd_name][0]), cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The verbs, without importing one of them: a shell waits for this at every press of Tab."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [CompletionItem(name, help=text) for name, (_, text) in VERBS.items() if name.startswith(incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 click's signature
         with formatter.section("Commands"):
@@ -59,13 +72,13 @@ def version() -> str:
 @click.group(
     cls=LateGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 refused, 4 lost audio, 5 not reachable, 130 Ctrl-C.",
+    epilog="Example: whisperctl status\n\n" + codes(0, 1, 2, 3, 4, 5, 130),
 )
 @click.version_option(version(), prog_name="whisperctl")
 def cli() -> None:
     """Private live transcription on a GPU that sleeps when nobody speaks.
 
-    The stack is found by --url and --token, by WHISPERCTL_URL, WHISPERCTL_TOKEN and WHISPERCTL_CA, or in
-    .local/stack.json, which `whisperctl local` writes. Prefer the environment to --token: other users of
-    this machine can read a running command's arguments.
+    The stack is found by --url or --stage and --token, by WHISPERCTL_URL, WHISPERCTL_STAGE, WHISPERCTL_TOKEN and
+    WHISPERCTL_CA, or in .local/stack.json, which `whisperctl local` writes. Prefer the environment to --token: other
+    users of this machine can read a running command's arguments.
     """

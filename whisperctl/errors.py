@@ -11,9 +11,27 @@ CtlError                 1  something failed that no other code names
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import IO, Any
 
 import click
+
+EXIT_CODES: Mapping[int, str] = {
+    0: "done",
+    1: "failed",
+    2: "usage",
+    3: "refused",
+    4: "lost audio",
+    5: "not reachable",
+    130: "Ctrl-C",
+}
+"""Every exit code there is, and what it means to whoever reads no more than the code."""
+
+
+def codes(*numbers: int, **meanings: str) -> str:
+    """The line of a command's help: `codes(0, 1, one="not in time")` names what 1 means here."""
+    named = {0: meanings.get("zero"), 1: meanings.get("one"), 3: meanings.get("three"), 130: meanings.get("ctrl_c")}
+    return "Exit codes: " + ", ".join(f"{one} {named.get(one) or EXIT_CODES[one]}" for one in numbers) + "."
 
 
 class CtlError(click.ClickException):

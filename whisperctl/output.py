@@ -9,13 +9,13 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import IO, Any, ParamSpec, TypeVar
 
 import click
 
 from whisperctl.errors import CtlError
 from whisperctl.session.transcript import Segment
-from whisperctl.stack import DEFAULT_STATE_DIR
+from whisperctl.stack import DEFAULT_STATE_DIR, STAGE
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,10 +39,28 @@ PHASES = {
 """Phases in words, as a person reads them."""
 
 
+def _stage(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    ctx.meta[STAGE] = value
+
+
+stage_option = click.option(
+    "--stage",
+    metavar="NAME",
+    expose_value=False,
+    callback=_stage,
+    help="A stage in AWS, for example prod, or local; else WHISPERCTL_STAGE.",
+)
+"""Which deployment is meant. `whisperctl.stack` reads it, so that no command has to hand it on."""
+
+dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
+"""For every command that changes something; `planned` prints what it would do."""
+
+
 def stack_options(command: Callable[P, R]) -> Callable[P, R]:
     """The options by which every command finds its stack."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout."),
+        stage_option,
         click.option(
             "--state-dir",
             type=click.Path(file_okay=False, path_type=Path),
@@ -77,6 +95,46 @@ def print_json(value: Any) -> None:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
     click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def planned(would: str, as_json: bool, **facts: Any) -> None:
+    """What --dry-run says: `would` goes on from "would"; `facts` are for --json."""
+    if as_json:
+        print_json({"dry_run": True, "would": would, **facts})
+    else:
+        click.echo(f"would {would}; nothing was changed")
+
+
+def clean(text: object) -> str:
+    """Text that came from elsewhere (a note, a label, a reason) without what a terminal would obey."""
+    return "".join(one if one.isprintable() else " " for one in str(text))
+
+
+class Waiting:
+    """What is waited for, on stderr: a line for each phase; on a terminal the last one counts, with what is left."""
+
+    def __init__(self, err: IO[str] | None = None) -> None:
+        self._err = sys.stderr if err is None else err
+        self._live = self._err.isatty()
+        self._phase = ""
+
+    def show(self, phase: str, elapsed_s: float, left_s: float | None) -> None:
+        """Say where it is; `left_s` is the estimate, None where history has none."""
+        if phase == self._phase and not self._live:
+            return
+        if self._live and self._phase not in ("", phase):
+            self._err.write("\n")
+        self._phase = phase
+        about = "" if left_s is None else f", about {left_s:.0f} s left"
+        line = f"[{elapsed_s:5.1f} s] {PHASES.get(phase, phase)}{about}"
+        self._err.write(f"\r\033[K{line}" if self._live else f"{line}\n")
+        self._err.flush()
+
+    def done(self) -> None:
+        """End the line that counts."""
+        if self._live and self._phase:
+            self._err.write("\n")
+            self._err.flush()
 
 
 def note(sentence: str) -> None:

@@ -1,22 +1,31 @@
 """Which stack a command talks to, and with what right.
 
-Order: flags, then WHISPERCTL_URL, WHISPERCTL_TOKEN and WHISPERCTL_CA, then `<state-dir>/stack.json` of a
-running `whisperctl local`. What stack.json holds (tokens, the certificate authority) is used for that stack's
-own address only: a token never goes to an address it was not made for.
+Order: --url, --stage, then WHISPERCTL_URL, WHISPERCTL_STAGE (with WHISPERCTL_TOKEN and WHISPERCTL_CA), then
+`<state-dir>/stack.json` of a running `whisperctl local`. A stage's address is asked of CloudFormation. What
+stack.json holds (tokens, the certificate authority) is used for that stack's own address only: a token never goes to
+an address it was not made for.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import click
+
 from whisperctl.errors import UsageError
 
 DEFAULT_STATE_DIR = Path(".local")
+STAGE = "whisperctl.stage"
+"""Where click's context keeps --stage."""
+LOCAL = "local"
+"""The stage that is no stage in AWS: what `whisperctl local` runs."""
 ROLES = ("viewer", "speaker", "operator")
 """Each role may do what those before it may."""
 
@@ -43,6 +52,8 @@ class StackInfo:
     """Names the table, the tags and the documents of a local stack."""
     bucket: str | None = None
     """The bucket of a local stack's releases."""
+    stage: str = ""
+    """The stage in AWS that was named; empty for a local stack, and where an address was given."""
 
     def token_for(self, role: str) -> str:
         """The least powerful token that may act as `role`; UsageError when there is none."""
@@ -73,39 +84,49 @@ def find_stack(
     state_dir: Path | None = None,
 ) -> StackInfo:
     """Return the stack meant by flags, environment and stack.json; UsageError says what is missing or unfit."""
-    wanted = url or env.get("WHISPERCTL_URL") or None
-    token = token or env.get("WHISPERCTL_TOKEN") or None
+    named, token = chosen_stage(env), token or env.get("WHISPERCTL_TOKEN") or None
+    stage = named[0]
+    wanted = url or (None if named[1] else env.get("WHISPERCTL_URL")) or None
     if token is not None and not _visible_ascii(token):
         raise UsageError("the token is not one: it may hold visible ASCII characters only, no space, no line break")
     ca_cert = env.get("WHISPERCTL_CA") or None
+    if stage and stage != LOCAL:
+        return _in_aws(stage, wanted, token, ca_cert)
     local = read_stack(state_dir or DEFAULT_STATE_DIR, required=wanted is None)
-    if wanted is None:
-        assert local is not None
-        return StackInfo(
-            local.edge_url,
-            local.api_url,
-            ca_cert or local.ca_cert,
-            token,
-            local.tokens,
-            local.aws_endpoint,
-            local.state_dir,
-            local.stack_name,
-            local.bucket,
-        )
-    edge_url = _address(wanted)
-    if local is not None and local.edge_url == edge_url:
-        return StackInfo(
-            edge_url,
-            local.api_url,
-            ca_cert or local.ca_cert,
-            token,
-            local.tokens,
-            local.aws_endpoint,
-            local.state_dir,
-            local.stack_name,
-            local.bucket,
-        )
+    edge_url = None if wanted is None else _address(wanted)
+    if local is not None and edge_url in (None, local.edge_url):
+        return dataclasses.replace(local, ca_cert=ca_cert or local.ca_cert, token=token)
+    assert edge_url is not None
     return StackInfo(edge_url, f"{edge_url}/api", ca_cert, token)
+
+
+def chosen_stage(env: Mapping[str, str]) -> tuple[str, bool]:
+    """The stage that is meant, empty for none, and whether --stage said so."""
+    context = click.get_current_context(silent=True)
+    given = context.meta.get(STAGE) if context is not None else None
+    stage = str(given or env.get("WHISPERCTL_STAGE") or "")
+    if stage and not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", stage):
+        raise UsageError(f"{stage!r} is not the name of a stage, such as prod")
+    return stage, bool(given)
+
+
+def stack_name_of(stage: str) -> str:
+    """What a stage is called in CloudFormation, in tags and in the names of its documents."""
+    return f"whisperlive-{stage}"
+
+
+def _in_aws(stage: str, wanted: str | None, token: str | None, ca_cert: str | None) -> StackInfo:
+    """A stage's stack: at the address that was given, else at that of its outputs."""
+    name, bucket = stack_name_of(stage), None
+    if wanted is None:
+        from whisperctl.aws import outputs
+
+        said = outputs(name)
+        wanted, bucket = said.get("EdgeUrl"), said.get("BucketName")
+        if not wanted:
+            raise UsageError(f"the stack {name} names no EdgeUrl in its outputs: give --url")
+    edge_url = _address(wanted)
+    return StackInfo(edge_url, f"{edge_url}/api", ca_cert, token, stack_name=name, bucket=bucket, stage=stage)
 
 
 def read_stack(state_dir: Path, *, required: bool = True) -> StackInfo | None:

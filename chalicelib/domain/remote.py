@@ -73,6 +73,12 @@ def logs(stack_name: str, unit: str, lines: int, cursor: str = "-") -> RemoteCom
     return RemoteCommand(f"{stack_name}-logs", values, f"the log of {unit}")
 
 
+def clients(stack_name: str, verb: str, network: str = "none", label: str = "-") -> RemoteCommand:
+    """Show the networks an edge lets in, `add` or `remove` one, or let in `all`."""
+    values = {"verb": [verb], "network": [network], "label": [label]}
+    return RemoteCommand(f"{stack_name}-clients", values, f"{verb} clients")
+
+
 @dataclass(frozen=True)
 class Runner:
     """Where a host finds release.py: an address good for some time, and the file's hash."""

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from chalicelib.domain.ledger import estimate
 from chalicelib.domain.linger import REMEMBERED, gap_before
 from chalicelib.domain.machines import Observation
 from chalicelib.domain.phases import Overview, Phase
@@ -22,6 +21,7 @@ from chalicelib.errors import Conflict, Gone, Invalid, NotFound, StoreConflict, 
 from chalicelib.ports import Key, Put
 from chalicelib.services.context import Context
 from chalicelib.services.control import GAPS, KEPT_S, Control, data_of, load, session_key
+from chalicelib.services.estimates import eta
 from chalicelib.services.events import Cause, event
 from chalicelib.services.ticket_keys import ensure_keys
 from chalicelib.services.tokens import Principal, Role
@@ -207,7 +207,7 @@ def _view(context: Context, control: Control, session: Session, now: float) -> d
         "created_at": to_text(session.created_at),
         "expires_at": to_text(session.deadline()),
         "max_at": to_text(session.max_at),
-        "eta_seconds": _eta(control, glance, now),
+        "eta_seconds": eta(control, glance, now),
         "ws_url": context.settings.ws_url,
         "ticket": ticket,
         "upstream_epoch": session.epoch,
@@ -220,17 +220,6 @@ def _poll_after(phase: Phase, reserved: bool) -> int:
     if phase is Phase.READY and not reserved:
         return POLL_WAITING_S
     return POLL_S.get(phase, POLL_OTHERWISE_S)
-
-
-def _eta(control: Control, glance: Overview, now: float) -> dict[str, float] | None:
-    if glance.phase is Phase.READY:
-        return {"p50": 0.0, "p90": 0.0}
-    waking = glance.phase in (Phase.WAKING_BOOT, Phase.WAKING_SERVICE)
-    since = glance.view.memory.awake_since if glance.view is not None else None
-    if not waking or since is None or (glance.view is not None and glance.view.memory.ready_at is not None):
-        return None
-    left = estimate(control.wakes, now - since)
-    return None if left is None else {"p50": left.p50, "p90": left.p90}
 
 
 def _notice(glance: Overview, observation: Observation, session: Session, reserved: bool) -> str | None:

@@ -13,6 +13,7 @@ from chalicelib.domain.rules import admission
 from chalicelib.domain.times import to_text, to_text_or_none
 from chalicelib.services.context import Context
 from chalicelib.services.control import Control, load
+from chalicelib.services.estimates import eta
 from chalicelib.services.host_link import upstreams
 from chalicelib.services.notices import all_spans
 from chalicelib.services.version import version
@@ -35,6 +36,7 @@ def status(context: Context) -> dict[str, Any]:
         "gpu": _gpu(glance),
         "edge": _edge(observation, now),
         "wishes": _wishes(control, observation, now),
+        "eta_seconds": eta(control, glance, now),
         "last_probe": None,
         "cost_today": _cost_today(context, observation, now),
         "version": version(),

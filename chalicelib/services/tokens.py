@@ -60,6 +60,11 @@ def issue(store: Store, role: Role | str, *, now: float, minutes: float | None =
     return plain
 
 
+def name_of(plain: str) -> str:
+    """A token's id, by which it is listed and revoked."""
+    return _digest(plain)[:12]
+
+
 def revoke(store: Store, plain_or_id: str, *, now: float) -> bool:
     """Revoke by the token itself or by its id; False when there is none."""
     digest = _digest(plain_or_id)

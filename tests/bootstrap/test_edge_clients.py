@@ -55,10 +55,32 @@ def test_all_is_the_default_and_can_be_had_back(tmp_path: Path) -> None:
     assert run(tmp_path, "--all").stdout == "clients: 0.0.0.0/0 ::/0\n"
 
 
+def test_one_network_comes_and_goes_with_its_label(tmp_path: Path) -> None:
+    assert run(tmp_path, "--add", "office", "198.51.100.0/24").stdout == "clients: 198.51.100.0/24\n", "no longer all"
+    assert run(tmp_path, "--add", "-", "192.0.2.7").returncode == 0
+    assert run(tmp_path, "--show").stdout == "192.0.2.7/32\n198.51.100.0/24 office\n"
+    assert run(tmp_path, "--add", "-", "198.51.100.0/24").stdout.startswith("unchanged"), "the label stays"
+    assert len(reloads(tmp_path)) == 2
+    assert run(tmp_path, "--add", "main office", "198.51.100.0/24").stdout.startswith("clients: ")
+    assert len(reloads(tmp_path)) == 2, "Caddy knows nothing of labels"
+    assert run(tmp_path, "--remove", "192.0.2.7").returncode == 0
+    assert run(tmp_path, "--show").stdout == "198.51.100.0/24 main office\n"
+    last = run(tmp_path, "--remove", "198.51.100.0/24")
+    assert (last.returncode, "last network" in last.stderr) == (64, True)
+    absent = run(tmp_path, "--remove", "203.0.113.0/24")
+    assert (absent.returncode, "is not in the list" in absent.stderr) == (69, True)
+    assert run(tmp_path, "--show").stdout == "198.51.100.0/24 main office\n"
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
         ((), 64),
+        (("--add", "office"), 64),
+        (("--add", "a\"b", "192.0.2.7"), 64),
+        (("--add", "a\nEDGE_TLS=x", "192.0.2.7"), 64),
+        (("--add", "office", "192.0.2.7/24"), 65),
+        (("--remove",), 64),
         (("--all", "192.0.2.7"), 64),
         (("--everyone",), 64),
         (("192.0.2.7", "-x"), 64),

@@ -10,6 +10,7 @@ import pytest
 from chalicelib.domain.remote import (
     RemoteCommand,
     Runner,
+    clients,
     logs,
     release_step,
     restart_edge,
@@ -32,6 +33,23 @@ def test_commands() -> None:
     assert logs("stack", "link", 20) == RemoteCommand(
         "stack-logs", {"unit": ["link"], "lines": ["20"], "cursor": ["-"]}, "the log of link"
     )
+
+
+def test_the_clients_list() -> None:
+    assert clients("stack", "add", "198.51.100.0/24", "main office") == RemoteCommand(
+        "stack-clients", {"verb": ["add"], "network": ["198.51.100.0/24"], "label": ["main office"]}, "add clients"
+    )
+    assert clients("stack", "show").parameters == {"verb": ["show"], "network": ["none"], "label": ["-"]}
+    parameters = DOCUMENTS["stack-clients"]["parameters"]
+    for name, good, bad in (
+        ("verb", ["show", "add", "remove", "all"], ["shows", "add\nid", ""]),
+        ("network", ["none", "2001:db8::/48", "192.0.2.7"], ["'; id; '", "office", "192.0.2.7\n", "--all", "a b"]),
+        ("label", ["-", "main office", "a@b.c"], ["'", "a'b", "$(id)", "a\nb", " a", "-x", "`id`"]),
+    ):
+        pattern = parameters[name]["allowedPattern"]
+        assert all(re.search(pattern, one) for one in good), name
+        # Go's $ is the end of the text; Python's would let a last line break pass.
+        assert not [one for one in bad if re.search(pattern.replace("$", r"\Z"), one)], name
 
 
 STEP = release_step(

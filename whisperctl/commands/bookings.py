@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 from whisperctl.api import Api
-from whisperctl.errors import UsageError
-from whisperctl.output import errors_as_json, print_json, stack_options
+from whisperctl.errors import UsageError, codes
+from whisperctl.output import clean, dry_run_option, errors_as_json, planned, print_json, stack_options
 from whisperctl.stack import find_stack
 
-CODES = "Exit codes: 0 done, 2 usage, 3 refused, 5 not reachable."
+CODES = codes(0, 2, 3, 5)
 TIME = "for example 2027-01-05T19:00:00Z, or with +01:00"
 
 
@@ -26,6 +26,7 @@ TIME = "for example 2027-01-05T19:00:00Z, or with +01:00"
 @click.option("--weekly", is_flag=True, help="Every week at this time, on the stack's calendar or --zone's.")
 @click.option("--zone", help="IANA time zone of a weekly booking, for example Europe/Berlin.")
 @click.option("--note", help="What it is for.")
+@dry_run_option
 @stack_options
 @errors_as_json
 def book(
@@ -35,6 +36,7 @@ def book(
     weekly: bool,
     zone: str | None,
     note: str | None,
+    dry_run: bool,
     url: str | None,
     token: str | None,
     state_dir: Path,
@@ -45,8 +47,14 @@ def book(
         raise UsageError("give either --end TIME or --minutes N")
     ends = end if end is not None else _after(start, minutes or 0.0)
     body = {"start": start, "end": ends, "weekly": (zone or True) if weekly or zone else None, "note": note}
-    with Api(find_stack(os.environ, url=url, token=token, state_dir=state_dir), "operator") as api:
-        made = api.call("POST", "/v1/bookings", {name: value for name, value in body.items() if value is not None})
+    asked = {name: value for name, value in body.items() if value is not None}
+    stack = find_stack(os.environ, url=url, token=token, state_dir=state_dir)
+    if dry_run:
+        often = " every week" if weekly or zone else ""
+        planned(f"book the GPU from {start or 'now'} to {ends}{often}", as_json, **asked)
+        return
+    with Api(stack, "operator") as api:
+        made = api.call("POST", "/v1/bookings", asked)
     if as_json:
         print_json(made)
     else:
@@ -56,16 +64,29 @@ def book(
 @click.command(epilog=f"Example: whisperctl bookings --cancel 3f9a0c1d2e4b5a69\n\n{CODES}")
 @click.option("--cancel", metavar="ID", help="Take this one back; a weekly one for good, one that runs ends.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header.")
+@dry_run_option
 @stack_options
 @errors_as_json
 def bookings(
-    cancel: str | None, as_csv: bool, url: str | None, token: str | None, state_dir: Path, as_json: bool
+    cancel: str | None,
+    as_csv: bool,
+    dry_run: bool,
+    url: str | None,
+    token: str | None,
+    state_dir: Path,
+    as_json: bool,
 ) -> None:
     """List the bookings, the next first."""
     with Api(find_stack(os.environ, url=url, token=token, state_dir=state_dir), "operator") as api:
         if cancel is not None:
             if not cancel.isalnum():
                 raise UsageError(f"{cancel!r} is no id of a booking")
+            if dry_run:
+                known = [one for one in api.call("GET", "/v1/bookings")["bookings"] if one["id"] == cancel]
+                if not known:
+                    raise UsageError(f"there is no booking {cancel}")
+                planned(f"take back {_line(known[0])}", as_json, booking=known[0])
+                return
             api.call("DELETE", f"/v1/bookings/{cancel}")
         answer = api.call("GET", "/v1/bookings")
     if as_json:
@@ -104,7 +125,7 @@ def events(since: str, as_csv: bool, url: str | None, token: str | None, state_d
     else:
         for one in found:
             at = one["at"][:19].replace("T", " ")
-            click.echo(f"{at}  {one['action']:<20}  {one['target']:<20}  {one['reason']}")
+            click.echo(clean(f"{at}  {one['action']:<20}  {one['target']:<20}  {one['reason']}"))
 
 
 @click.command(epilog=f"Example: whisperctl cost --period month --csv\n\n{CODES}")
@@ -151,7 +172,7 @@ def _after(start: str | None, minutes: float) -> str:
 def _line(one: dict[str, Any]) -> str:
     weekly = f"  weekly ({one['weekly']})" if one.get("weekly") else ""
     note = f"  {one['note']}" if one.get("note") else ""
-    return f"{one['id']}  {one['state']:<9}  {one['start'][:16]}Z - {one['end'][:16]}Z{weekly}{note}"
+    return clean(f"{one['id']}  {one['state']:<9}  {one['start'][:16]}Z - {one['end'][:16]}Z{weekly}{note}")
 
 
 def _dollars(amount: float | None) -> str:

@@ -13,7 +13,7 @@ import click
 
 from whisperctl.api import Api, ApiProblem
 from whisperctl.aws import find_account
-from whisperctl.errors import CtlError, UsageError
+from whisperctl.errors import CtlError, UsageError, codes
 from whisperctl.output import errors_as_json, note, print_json, stack_options
 from whisperctl.releases import sources
 from whisperctl.releases.manifest import Built, Source, build
@@ -25,10 +25,7 @@ TARGETS = ("gpu", "edge")
 PYTHONS = {"cuda": ("3.12",), "cpu": ("3.11",)}
 """What the images of these hosts bring: Ubuntu 24.04 has Python 3.12, Debian 12 3.11."""
 _SETTING = re.compile(r"[A-Z][A-Z0-9_]{0,63}=[^\x00-\x1f\x7f\"'\\$`]{0,1000}")
-CODES = (
-    "Exit codes: 0 done, 1 failed or rolled back, 2 usage, 3 refused (streams are live, another rollout runs), "
-    "5 not reachable."
-)
+CODES = codes(0, 1, 2, 3, 5, one="failed or rolled back", three="refused (streams are live, another rollout runs)")
 
 
 @click.command(epilog=f"Example: whisperctl deploy gpu --profile cpu --watch\n\n{CODES}")
@@ -45,7 +42,7 @@ CODES = (
 @click.option("--python", "pythons", multiple=True, help="The hosts' Python; left out: 3.12 for cuda, 3.11 for cpu.")
 @click.option("--index-url", help="Package index; left out: pip's own.")
 @click.option("--settings", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="KEY=VALUE lines.")
-@click.option("--stack", "stack_name", help="The stack's name in AWS; else WHISPERCTL_STACK.")
+@click.option("--stack", "stack_name", help="The stack as CloudFormation calls it; else the stage's.")
 @click.option("--bucket", help="Its bucket; else WHISPERCTL_BUCKET, else as the stack says.")
 @stack_options
 @errors_as_json

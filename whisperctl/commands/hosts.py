@@ -1,12 +1,14 @@
-"""`whisperctl restart`, `logs` and `shell`: a host, without any port of its own open."""
+"""`whisperctl restart`, `refresh`, `logs` and `shell`: a host, without any port of its own open."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,9 @@ import click
 from chalicelib.domain.remote import RemoteCommand, restart_edge
 from chalicelib.domain.remote import logs as logs_command
 from whisperctl.api import Api
-from whisperctl.aws import Account, find_account
-from whisperctl.errors import CtlError, NotReachable, UsageError
-from whisperctl.output import errors_as_json, print_json, stack_options
+from whisperctl.aws import Account, find_account, plainly
+from whisperctl.errors import CtlError, UsageError, codes
+from whisperctl.output import dry_run_option, errors_as_json, planned, print_json, stack_options
 from whisperctl.stack import StackInfo, find_stack
 
 POLL_S = 0.5
@@ -25,15 +27,16 @@ FOLLOW_S = 2.0
 LONGEST_S = 150.0
 UNITS = {"gpu": "whisperlive", "edge": "caddy"}
 CURSOR = "-- cursor: "
-CODES = "Exit codes: 0 done, 1 failed on the host, 2 usage, 3 refused, 5 not reachable, 130 Ctrl-C."
+CODES = codes(0, 1, 2, 3, 5, 130, one="failed on the host")
 TARGET = click.argument("target", type=click.Choice(tuple(UNITS)))
-STACK = click.option("--stack", "stack_name", help="The stack's name in AWS; else WHISPERCTL_STACK.")
+STACK = click.option("--stack", "stack_name", help="The stack as CloudFormation calls it; else the stage's.")
 INSTANCE = click.option("--instance", metavar="ID", help="Which host; left out: the one that `status` shows.")
 
 
 @click.command(epilog=f"Example: whisperctl restart gpu\n\n{CODES}")
 @TARGET
 @click.option("--force", is_flag=True, help="Cut live streams instead of letting them finish.")
+@dry_run_option
 @STACK
 @INSTANCE
 @stack_options
@@ -41,6 +44,7 @@ INSTANCE = click.option("--instance", metavar="ID", help="Which host; left out: 
 def restart(
     target: str,
     force: bool,
+    dry_run: bool,
     stack_name: str | None,
     instance: str | None,
     url: str | None,
@@ -54,6 +58,12 @@ def restart(
     """
     stack = find_stack(os.environ, url=url, token=token, state_dir=state_dir)
     with Api(stack, "operator") as api:
+        if target == "gpu" and dry_run:
+            status = api.status()
+            streams = int((status.get("gpu") or {}).get("active_streams") or 0)
+            how = "cut" if force else "let finish"
+            planned(f"{how} {streams} streams and restart the GPU hosts' service", as_json, streams=streams)
+            return
         if target == "gpu":
             answer = api.restart_gpu(force=force)
             _say({"phase": answer.get("phase")}, f"the GPU hosts restart: {answer.get('phase')}", as_json)
@@ -64,8 +74,27 @@ def restart(
         raise UsageError(f"{streams} streams are live and would be cut; --force does it")
     account = find_account(stack, os.environ, name=stack_name)
     host = instance or _host(status, target)
+    if dry_run:
+        planned(f"restart Caddy on {host} and cut {streams} streams", as_json, instance_id=host, streams=streams)
+        return
     run_on(account.client("ssm"), host, restart_edge(account.stack))
     _say({"instance_id": host, "restarted": True}, f"{host} restarted Caddy", as_json)
+
+
+@click.command(epilog=f"Example: whisperctl refresh\n\n{codes(0, 2, 3, 5)}")
+@dry_run_option
+@stack_options
+@errors_as_json
+def refresh(dry_run: bool, url: str | None, token: str | None, state_dir: Path, as_json: bool) -> None:
+    """Point the edge at the GPU hosts anew, over SSM: for when its own link to the control plane is down."""
+    with Api(find_stack(os.environ, url=url, token=token, state_dir=state_dir), "operator") as api:
+        if dry_run:
+            held = (api.status().get("edge") or {}).get("upstreams") or []
+            planned(f"tell the edge its GPU hosts again; it has {', '.join(held) or 'none'}", as_json, upstreams=held)
+            return
+        answer = api.call("POST", "/v1/edge/refresh", {})
+    hosts = ", ".join(str(one["host"]) for one in answer["upstreams"])
+    _say(answer, f"the edge is told to forward to {hosts or 'nobody'}", as_json)
 
 
 @click.command(epilog=f"Example: whisperctl logs gpu --lines 50 -f\n\n{CODES}")
@@ -92,7 +121,7 @@ def logs(
     """Show the last lines of a host's log, by SSM: the journal, or the log file of a local stack's host."""
     stack = find_stack(os.environ, url=url, token=token, state_dir=state_dir)
     account = find_account(stack, os.environ, name=stack_name)
-    host = instance or _asked(stack, target)
+    host = instance or host_of(stack, target)
     ssm, name = account.client("ssm"), unit or UNITS[target]
     text, cursor = split(run_on(ssm, host, logs_command(account.stack, name, lines)))
     if as_json:
@@ -107,12 +136,14 @@ def logs(
 
 @click.command(epilog=f"Example: whisperctl shell gpu\n\n{CODES}")
 @TARGET
+@click.option("--dry-run", is_flag=True, help="Print the program that would open it; open nothing.")
 @STACK
 @INSTANCE
 @stack_options
 @errors_as_json
 def shell(
     target: str,
+    dry_run: bool,
     stack_name: str | None,
     instance: str | None,
     url: str | None,
@@ -121,11 +152,14 @@ def shell(
     as_json: bool,
 ) -> None:
     """Open a shell on a host: Session Manager in AWS, the host's own root in a local stack."""
-    if as_json:
-        raise UsageError("a shell is not JSON")
+    if as_json and not dry_run:
+        raise UsageError("a shell is not JSON; --dry-run --json says what would open it")
     stack = find_stack(os.environ, url=url, token=token, state_dir=state_dir)
     account = find_account(stack, os.environ, name=stack_name)
-    argv, env = shell_of(account, stack, instance or _asked(stack, target))
+    argv, env = shell_of(account, stack, instance or host_of(stack, target))
+    if dry_run:
+        planned(f"run {shlex.join(argv)}", as_json, argv=argv)
+        return
     sys.stdout.flush()
     os.execvpe(argv[0], argv, env)  # noqa: S606  it is the point of this command
 
@@ -147,9 +181,7 @@ def shell_of(account: Account, stack: StackInfo, host: str) -> tuple[list[str], 
 
 def run_on(ssm: Any, host: str, command: RemoteCommand, sleep: Callable[[float], None] = time.sleep) -> str:
     """Run a command and wait for its output; CtlError when it fails on the host or never gets there."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
+    with plainly(), _awake(host, ssm):
         sent = ssm.send_command(
             InstanceIds=[host],
             DocumentName=command.document,
@@ -169,14 +201,15 @@ def run_on(ssm: Any, host: str, command: RemoteCommand, sleep: Callable[[float],
             if said["Status"] not in ("Pending", "InProgress", "Delayed"):
                 error = said["StandardErrorContent"].strip().splitlines()
                 raise CtlError(f"{host}: {said['StatusDetails']}" + (f": {error[0]}" if error else ""))
-    except ClientError as error:
-        about = error.response.get("Error", {})
-        if about.get("Code") == "InvalidInstanceId":
-            raise CtlError(f"{host} is not there for SSM: it sleeps, or its agent has not come up yet") from None
-        raise CtlError(f"SSM refused: {about.get('Message') or about.get('Code')}") from None
-    except BotoCoreError as error:
-        raise NotReachable(f"AWS is not reachable: {error}") from None
     raise CtlError(f"{host} did not answer within {LONGEST_S:.0f} s")
+
+
+@contextmanager
+def _awake(host: str, ssm: Any) -> Iterator[None]:
+    try:
+        yield
+    except ssm.exceptions.InvalidInstanceId:
+        raise CtlError(f"{host} is not there for SSM: it sleeps, or its agent has not come up yet") from None
 
 
 def split(output: str, before: str = "-") -> tuple[str, str]:
@@ -187,7 +220,8 @@ def split(output: str, before: str = "-") -> tuple[str, str]:
     return output, before
 
 
-def _asked(stack: StackInfo, target: str) -> str:
+def host_of(stack: StackInfo, target: str) -> str:
+    """The host of a kind that the status shows; UsageError when there is none."""
     with Api(stack, "viewer") as api:
         return _host(api.status(), target)
 

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import click
 
+from whisperctl.errors import CtlError, codes
 from whisperctl.local import LocalOptions, run
+from whisperctl.output import planned, print_json
 
 DEFAULT = LocalOptions()
 
 
 @click.command(
     epilog="Example: whisperctl local --port 8443\n\n"
-    "Exit codes: 0 ended or check passed, 1 could not start or check failed, 2 usage, 130 Ctrl-C."
+    + codes(0, 1, 2, 130, zero="ended, or check passed", one="could not start, or check failed")
 )
 @click.option(
     "--port",
@@ -97,6 +99,7 @@ DEFAULT = LocalOptions()
 )
 @click.option("--stack-name", default=DEFAULT.stack_name, show_default=True, help="Name of the stack.")
 @click.option("--check", is_flag=True, help="Wake, stream the built-in speech, stop, print JSON and leave.")
+@click.option("--dry-run", is_flag=True, help="Look whether it could start here; start nothing.")
 @click.option("--json", "json_output", is_flag=True, help="Print stack.json in place of the READY line.")
 @click.pass_context
 def local(
@@ -116,6 +119,7 @@ def local(
     hosts: str,
     stack_name: str,
     check: bool,
+    dry_run: bool,
     json_output: bool,
 ) -> None:
     """Run the whole stack on this machine, without AWS.
@@ -141,4 +145,16 @@ def local(
         check=check,
         json_output=json_output,
     )
+    if dry_run:
+        from whisperctl.local.preflight import CannotStart, look
+
+        try:
+            look(options)
+        except CannotStart as reason:
+            if json_output:
+                print_json({"error": str(reason), "exit_code": CtlError.exit_code})
+            raise CtlError(str(reason)) from None
+        where = f"https://localhost:{port}"
+        planned(f"start the whole stack for {where} with its files in {state_dir}", json_output, edge_url=where)
+        return
     ctx.exit(run(options))

@@ -11,12 +11,21 @@ from typing import Any
 import click
 
 from whisperctl.api import Api
-from whisperctl.errors import CtlError, Refused
-from whisperctl.output import PHASES, errors_as_json, note, print_json, stack_options
+from whisperctl.errors import CtlError, Refused, codes
+from whisperctl.output import (
+    PHASES,
+    Waiting,
+    clean,
+    dry_run_option,
+    errors_as_json,
+    planned,
+    print_json,
+    stack_options,
+)
 from whisperctl.stack import find_stack
 
 POLL_S = 1.0
-CODES = "Exit codes: 0 done, 1 not in time, 2 usage, 3 refused, 5 not reachable."
+CODES = codes(0, 1, 2, 3, 5, one="not in time")
 
 
 @click.command(epilog=f"Example: whisperctl wake --minutes 30 --wait\n\n{CODES}")
@@ -26,6 +35,7 @@ CODES = "Exit codes: 0 done, 1 not in time, 2 usage, 3 refused, 5 not reachable.
 @click.option(
     "--timeout", type=click.FloatRange(0), default=600.0, show_default=True, help="Longest --wait, in seconds."
 )
+@dry_run_option
 @stack_options
 @errors_as_json
 def wake(
@@ -33,6 +43,7 @@ def wake(
     reason: str | None,
     wait: bool,
     timeout: float,
+    dry_run: bool,
     url: str | None,
     token: str | None,
     state_dir: Path,
@@ -40,6 +51,12 @@ def wake(
 ) -> None:
     """Wake the GPU for some minutes, as a booking from now."""
     with Api(find_stack(os.environ, url=url, token=token, state_dir=state_dir), "speaker") as api:
+        if dry_run:
+            told = api.status()
+            span = f"for {minutes:g} minutes" if minutes else "for as long as the stack allows"
+            words = f"book the GPU from now {span}; it is {_now(told)}"
+            planned(words, as_json, minutes=minutes, phase=told["phase"])
+            return
         status = api.start_gpu(minutes, reason)
         if wait:
             status = await_phase(api, "ready", timeout, status)
@@ -54,6 +71,7 @@ def wake(
 @click.option(
     "--timeout", type=click.FloatRange(0), default=600.0, show_default=True, help="Longest --wait, in seconds."
 )
+@dry_run_option
 @stack_options
 @errors_as_json
 def stop(
@@ -62,6 +80,7 @@ def stop(
     reason: str | None,
     wait: bool,
     timeout: float,
+    dry_run: bool,
     url: str | None,
     token: str | None,
     state_dir: Path,
@@ -69,13 +88,20 @@ def stop(
 ) -> None:
     """Drain the GPU and put it to sleep; ends sessions and the running booking."""
     with Api(find_stack(os.environ, url=url, token=token, state_dir=state_dir), "operator") as api:
+        if dry_run:
+            told = api.status()
+            ends = [f"{one['kind']} {one['id']}" for one in told.get("wishes") or [] if _running(one, told)]
+            wishes = f", end {', '.join(ends)}" if ends else ""
+            how = "cut its streams and stop the GPU" if force else "drain and stop the GPU"
+            planned(f"{how}{wishes}; it is {_now(told)}", as_json, force=force, ends=ends, phase=told["phase"])
+            return
         status = api.stop_gpu(force=force, closed_until=closed_until, reason=reason)
         if wait:
             status = await_phase(api, "asleep", timeout, status)
     _show(status, as_json)
 
 
-@click.command(epilog="Example: whisperctl status --json\n\nExit codes: 0 done, 2 usage, 3 refused, 5 not reachable.")
+@click.command(epilog=f"Example: whisperctl status --watch\n\n{codes(0, 2, 3, 5)}")
 @click.option(
     "--watch", is_flag=True, help="Follow it until Ctrl-C: live on a terminal, else a line for each change."
 )
@@ -102,18 +128,30 @@ def await_phase(
 ) -> dict[str, Any]:
     """Poll until the GPU is in `phase`; CtlError after `timeout_s`, Refused when it failed on the way."""
     began = clock()
-    seen = ""
-    while status["phase"] != phase:
-        if status["phase"] != seen:
-            seen = status["phase"]
-            note(f"[{clock() - began:5.1f} s] {PHASES.get(seen, seen)}")
-        if seen == "failed":
-            raise Refused(f"the GPU cannot start: {status.get('reason') or 'no cause given'}")
-        if clock() - began > timeout_s:
-            raise CtlError(f"not {phase} after {timeout_s:.0f} s; it is {seen}: {status.get('reason')}")
-        sleep(POLL_S)
-        status = api.status()
+    waiting = Waiting()
+    try:
+        while status["phase"] != phase:
+            seen = str(status["phase"])
+            if seen == "failed":
+                raise Refused(f"the GPU cannot start: {status.get('reason') or 'no cause given'}")
+            if clock() - began > timeout_s:
+                raise CtlError(f"not {phase} after {timeout_s:.0f} s; it is {seen}: {status.get('reason')}")
+            left = (status.get("eta_seconds") or {}).get("p50") if phase == "ready" else None
+            waiting.show(seen, clock() - began, left)
+            sleep(POLL_S)
+            status = api.status()
+    finally:
+        waiting.done()
     return status
+
+
+def _now(status: dict[str, Any]) -> str:
+    return f"{status['phase']} now ({clean(status.get('reason') or PHASES.get(status['phase'], ''))})"
+
+
+def _running(wish: dict[str, Any], status: dict[str, Any]) -> bool:
+    """A session, or a booking whose time has come: what a stop ends."""
+    return wish["kind"] == "session" or str(wish["since"]) <= str(status.get("now") or "")
 
 
 def _show(status: dict[str, Any], as_json: bool) -> None:
@@ -121,7 +159,9 @@ def _show(status: dict[str, Any], as_json: bool) -> None:
         print_json(status)
         return
     phase = str(status.get("phase"))
-    click.echo(f"GPU    {phase}: {status.get('reason') or PHASES.get(phase, phase)}")
+    click.echo(clean(f"GPU    {phase}: {status.get('reason') or PHASES.get(phase, phase)}"))
+    if status.get("remedy"):
+        click.echo(clean(f"remedy {status['remedy']}"))
     following = status.get("next") or {}
     if following.get("action"):
         because = f" ({following['because']})" if following.get("because") else ""
@@ -141,4 +181,5 @@ def _show(status: dict[str, Any], as_json: bool) -> None:
         who = f", {wish['by']}" if wish.get("by") else ""
         noted = f", {wish['note']}" if wish.get("note") else ""
         speaks = ", speaking" if wish.get("streaming") else ""
-        click.echo(f"wish   {wish['kind']} {wish['id']}, {wish['since']} to {wish['until']}{who}{noted}{speaks}")
+        when = f"{wish['since']} to {wish['until']}"
+        click.echo(clean(f"wish   {wish['kind']} {wish['id']}, {when}{who}{noted}{speaks}"))

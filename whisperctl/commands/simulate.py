@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from whisperctl.errors import UsageError
+from whisperctl.errors import UsageError, codes
 from whisperctl.output import errors_as_json, print_json
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ KINDS = ("office", "evenings", "events", "scattered", "bursts")
 REGIMES = ("ours", "always_on", "nightly_only", "by_hand", "optimum")
 
 
-@click.command(epilog="Example: whisperctl simulate --generate bursts --learn --json\n\nExit codes: 0 done, 2 usage.")
+@click.command(epilog=f"Example: whisperctl simulate --generate bursts --learn --json\n\n{codes(0, 2)}")
 @click.option(
     "--trace", type=click.Path(dir_okay=False, path_type=Path), help="CSV with the columns start and minutes."
 )

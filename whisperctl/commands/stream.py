@@ -12,9 +12,10 @@ from typing import Any
 import click
 
 from whisperctl.audio import FileSource, MicrophoneSource, Source, decode_file
-from whisperctl.errors import Interrupted, LostAudio, UsageError
+from whisperctl.errors import Interrupted, LostAudio, UsageError, codes
 from whisperctl.faults import Fault, Plan
-from whisperctl.output import StreamView, errors_as_json, note, print_json, stack_options
+from whisperctl.output import StreamView, dry_run_option, errors_as_json, note, planned, print_json, stack_options
+from whisperctl.session.connection import RATE
 from whisperctl.stack import find_stack
 from whisperctl.streaming import Report, Stream, Wish
 from whisperctl.wer import word_error_rate
@@ -42,7 +43,7 @@ class Pace(click.ParamType[Any]):
 
 @click.command(
     epilog="Examples: whisperctl stream talk.mp3; whisperctl stream --mic\n\n"
-    "Exit codes: 0 done, 2 usage, 3 refused, 4 lost audio, 5 not reachable, 130 Ctrl-C in a file, or Ctrl-C twice."
+    + codes(0, 2, 3, 4, 5, 130, ctrl_c="Ctrl-C in a file, or Ctrl-C twice")
 )
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--mic", is_flag=True, help="Record the microphone until Ctrl-C.")
@@ -59,6 +60,7 @@ class Pace(click.ParamType[Any]):
 @click.option("--freeze-at", multiple=True, type=click.FloatRange(0), metavar="S", help="Hold its bytes instead.")
 @click.option("--for", "for_s", type=click.FloatRange(0), default=10.0, show_default=True, help="How long, in s.")
 @click.option("--slow", type=click.FloatRange(1), metavar="KBPS", help="Let only so many kilobytes a second pass.")
+@dry_run_option
 @stack_options
 @errors_as_json
 def stream(
@@ -73,6 +75,7 @@ def stream(
     freeze_at: tuple[float, ...],
     for_s: float,
     slow: float | None,
+    dry_run: bool,
     url: str | None,
     token: str | None,
     state_dir: Path,
@@ -93,6 +96,11 @@ def stream(
     said = _reference(ref)
     stack = find_stack(os.environ, url=url, token=token, state_dir=state_dir)
     samples = decode_file(file) if file is not None else None
+    if dry_run:
+        seconds = None if samples is None else round(len(samples) / RATE, 1)
+        what = "the microphone" if seconds is None else f"{seconds:.1f} s of audio from {file}"
+        planned(f"open a session at {stack.edge_url}, wake the GPU and stream {what}", as_json, seconds=seconds)
+        return
     view = StreamView(words=not as_json)
     plan = Plan(
         tuple(Fault(kind, at, for_s) for kind, ats in (("drop", drop_at), ("freeze", freeze_at)) for at in ats), slow

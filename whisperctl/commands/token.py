@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import click
 import httpx
 
-from whisperctl.errors import CtlError, NotReachable, UsageError
-from whisperctl.output import errors_as_json, print_json
-from whisperctl.stack import DEFAULT_STATE_DIR, ROLES, read_stack
+from whisperctl.aws import outputs, plainly
+from whisperctl.errors import CtlError, NotReachable, UsageError, codes
+from whisperctl.output import clean, dry_run_option, errors_as_json, planned, print_json, stage_option
+from whisperctl.stack import DEFAULT_STATE_DIR, LOCAL, ROLES, chosen_stage, read_stack, stack_name_of
 
 if TYPE_CHECKING:
     from chalicelib.aws.store import DynamoStore
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 LOCAL_REGION = "us-east-1"
-CODES = "Exit codes: 0 done, 1 failed, 2 usage, 5 AWS not reachable."
+CODES = codes(0, 1, 2, 5)
 
 
 def store_options(command: Callable[P, R]) -> Callable[P, R]:
@@ -37,7 +38,8 @@ def store_options(command: Callable[P, R]) -> Callable[P, R]:
             show_default=True,
             help="Where a local stack keeps stack.json.",
         ),
-        click.option("--table", help="DynamoDB table of a stack in AWS; else TABLE_NAME; else the local stack."),
+        click.option("--table", help="DynamoDB table in AWS; else the stage's, TABLE_NAME, the local one."),
+        stage_option,
     ):
         command = option(command)
     return command
@@ -52,12 +54,19 @@ def token() -> None:
 @click.argument("role", type=click.Choice(ROLES))
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Life of the token; left out: no end.")
 @click.option("--label", default="", help="A name for the list and the audit trail.")
+@dry_run_option
 @store_options
 @errors_as_json
-def add(role: str, minutes: float | None, label: str, table: str | None, state_dir: Path, as_json: bool) -> None:
+def add(
+    role: str, minutes: float | None, label: str, dry_run: bool, table: str | None, state_dir: Path, as_json: bool
+) -> None:
     """Make a token and print it; it is not stored and cannot be shown again."""
     from chalicelib.services.tokens import issue
 
+    if dry_run:
+        life = "without an end" if minutes is None else f"for {minutes:g} minutes"
+        planned(f"make a {role}'s token {life}", as_json, role=role, minutes=minutes, label=label)
+        return
     with opened_table(table, state_dir) as (store, now):
         plain = issue(store, role, now=now, minutes=minutes, label=label)
     if as_json:
@@ -81,20 +90,30 @@ def list_tokens(table: str | None, state_dir: Path, as_json: bool) -> None:
         return
     for entry in found:
         line = f"{entry['id']}  {entry['role']:<8}  {entry['state']:<7}  {entry['expires_at'] or 'no end':<20}"
-        click.echo(f"{line}  {entry['label']}".rstrip())
+        click.echo(f"{line}  {clean(entry['label'])}".rstrip())
+    if not found:
+        click.echo("no tokens")
 
 
 @token.command(epilog=f"Example: whisperctl token revoke 3f9a0c1d2e4b\n\n{CODES}")
 @click.argument("token_id", metavar="ID")
+@dry_run_option
 @store_options
 @errors_as_json
-def revoke(token_id: str, table: str | None, state_dir: Path, as_json: bool) -> None:
-    """Revoke the token with this id, as `token list` shows it."""
+def revoke(token_id: str, dry_run: bool, table: str | None, state_dir: Path, as_json: bool) -> None:
+    """Revoke the token with this id, as `token list` shows it. An invite's is revoked the same way."""
+    from chalicelib.services.tokens import TOKENS
     from chalicelib.services.tokens import revoke as revoke_token
 
     with opened_table(table, state_dir) as (store, now):
-        if not revoke_token(store, token_id, now=now):
-            raise UsageError(f"there is no token with the id {token_id}; `whisperctl token list` shows them")
+        known = [one.data for one in store.partition(TOKENS) if one.data["id"] == token_id]
+        if not known:
+            raise UsageError(f"there is no token with the id {clean(token_id)}; `whisperctl token list` shows them")
+        if dry_run:
+            about = _described(known[0], now)
+            planned(f"revoke the {about['role']}'s token {token_id} ({about['state']})", as_json, token=about)
+            return
+        revoke_token(store, token_id, now=now)
     if as_json:
         print_json({"id": token_id, "revoked": True})
     else:
@@ -104,26 +123,24 @@ def revoke(token_id: str, table: str | None, state_dir: Path, as_json: bool) -> 
 @contextmanager
 def opened_table(table: str | None, state_dir: Path) -> Iterator[tuple[DynamoStore, float]]:
     """The stack's table and the time there (epoch seconds); what AWS says against it becomes one sentence."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
     from chalicelib.aws.clients import Clients
     from chalicelib.aws.store import DynamoStore
     from chalicelib.errors import StoreConflict, Unavailable
 
+    stage, _ = chosen_stage(os.environ)
     name = table or os.environ.get("TABLE_NAME") or None
+    if stage and stage != LOCAL and table is None:
+        stack = stack_name_of(stage)
+        name = outputs(stack).get("TableName", stack)
     try:
-        if name is None:
-            with _local_aws(state_dir) as (local_name, now):
-                yield DynamoStore(Clients(), local_name), now
-        else:
-            yield DynamoStore(Clients(), name), time.time()
+        with plainly():
+            if name is None or (stage == LOCAL and table is None):
+                with _local_aws(state_dir) as (local_name, now):
+                    yield DynamoStore(Clients(), local_name), now
+            else:
+                yield DynamoStore(Clients(), name), time.time()
     except Unavailable as error:
         raise NotReachable(str(error)) from None
-    except ClientError as error:
-        about = error.response.get("Error", {})
-        raise CtlError(f"AWS refused: {about.get('Message') or about.get('Code')}") from None
-    except BotoCoreError as error:
-        raise NotReachable(f"AWS is not reachable: {error}") from None
     except StoreConflict:
         raise CtlError("somebody else changed this token at the same moment; try again") from None
 

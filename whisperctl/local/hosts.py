@@ -199,6 +199,9 @@ class Host:
             assert service is not None
             if verb == "restart":
                 service.restart()
+            elif verb == "reload":
+                if service.reload() != 0:
+                    return 1
             elif verb != "is-active":
                 return 1
             elif service.pid is None:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from whisperctl.local import LocalOptions
+
 LEAST_PYTHON = (3, 11)
 LEAST_DISK_BYTES = 200 * 1024 * 1024
 # The model package's import is cheap, but its place is all that is needed.
@@ -23,6 +25,17 @@ INSTALL = "run `make setup` (or `pip install -r requirements-local.txt`)"
 
 class CannotStart(Exception):
     """The embedded cloud cannot start here; the message says why and what to do."""
+
+
+def look(options: LocalOptions) -> None:
+    """Everything that can be known without changing anything; raises CannotStart."""
+    check_system()
+    find_repository()
+    find_model()
+    find_caddy()
+    directory = options.state_dir.resolve()
+    check_disk(next(one for one in (directory, *directory.parents) if one.is_dir()))
+    check_port(options.port)
 
 
 def check_system(version: tuple[int, ...] = sys.version_info[:2], system: str = platform.system()) -> None:

@@ -97,6 +97,9 @@ def signal_group(pid: int, number: signal.Signals) -> None:
         return
 
 
+RELOAD_PATIENCE_S = 20.0
+
+
 class Spawner:
     """Starts processes from one thread that lives as long as the cloud does.
 
@@ -157,6 +160,10 @@ class Unit:
     log: Path
     current: Path | None = None
     """The symlink to the release it runs from: the name of what it points at at the start is told to it."""
+    reload: tuple[str, ...] = ()
+    """What `systemctl reload` runs."""
+    settings: Path | None = None
+    """An EnvironmentFile=- of its own, read at each start and reload."""
 
 
 class Service:
@@ -182,6 +189,23 @@ class Service:
         with self._lock:
             if self._process is not None and self._process.poll() is None:
                 signal_group(self._process.pid, signal.SIGTERM)
+
+    def reload(self) -> int:
+        """As `systemctl reload`: run what the unit names for it; its exit code."""
+        unit = self.unit
+        if not unit.reload:
+            return 1
+        with unit.log.open("ab") as out:
+            process = self._spawner.start(
+                unit.reload, env=_told(unit), cwd=unit.cwd, what=f"reload {unit.name}", stdout=out
+            )
+        try:
+            return process.wait(RELOAD_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            signal_group(process.pid, signal.SIGKILL)
+            return process.wait()
+        finally:
+            self._spawner.forget(process)
 
     def kill(self) -> None:
         """SIGKILL to the group, and no restart; `stop` then waits for its end."""
@@ -233,7 +257,11 @@ class Service:
 def _told(unit: Unit) -> dict[str, str]:
     """The unit's environment, with the name of the release it runs from."""
     release = unit.current.readlink().name if unit.current is not None else ""
-    return {**unit.env} | ({"WHISPER_RELEASE": release, "LINK_RELEASE": release} if release else {})
+    told = {**unit.env} | ({"WHISPER_RELEASE": release, "LINK_RELEASE": release} if release else {})
+    if unit.settings is not None and unit.settings.exists():
+        lines = (line.partition("=") for line in unit.settings.read_text().splitlines() if not line.startswith("#"))
+        told |= {name: value.strip('"') for name, _, value in lines if name}
+    return told
 
 
 def signal_group_of_dead(pid: int) -> None:

@@ -193,9 +193,12 @@ def _edge(plan: Plan, files: HostFiles, instance_id: str, boot_id: str) -> tuple
             "LINK_EDGE_URL": f"{plan.edge_url}/healthz",
         }
     )
-    run_caddy = (plan.caddy, "run", "--config", str(bootstrap / "Caddyfile"), "--adapter", "caddyfile")
+    config = ("--config", str(bootstrap / "Caddyfile"), "--adapter", "caddyfile")
+    run_caddy = (plan.caddy, "run", *config)
+    reload_caddy = (plan.caddy, "reload", *config, "--force", "--address", caddy["EDGE_ADMIN"])
+    clients = files.root / "etc" / "whisperlive-edge" / "clients.env"
     return (
-        Unit("caddy", run_caddy, caddy, current, files.log("caddy")),
+        Unit("caddy", run_caddy, caddy, current, files.log("caddy"), None, reload_caddy, clients),
         Unit("link", (plan.python, str(bootstrap / "link.py")), link, current, files.log("link"), current),
     )
 
