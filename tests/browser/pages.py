@@ -88,9 +88,9 @@ def _serves(url: str) -> bool:
         return False
 
 
-def browser(playwright: Playwright, microphone: Path | None = None) -> Browser:
+def browser(playwright: Playwright, microphone: Path | None = None, *more_flags: str) -> Browser:
     """A Chromium whose microphone plays `microphone` once from the click on; without one it beeps."""
-    flags = list(FLAGS)
+    flags = [*FLAGS, *more_flags]
     if microphone is not None:
         flags.append(f"--use-file-for-fake-audio-capture={microphone.resolve()}%noloop")
     return playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)

@@ -15,7 +15,8 @@ STREAM_CLOSE_DELAY = "12h"
 # A speaker who comes back after a drop displaces his own old stream: the edge must let him through to a host that
 # is full, where he (and not Caddy's 503, which a browser cannot read) hears the truth.
 HEADROOM = 64
-INHERITED = ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
+# The limit of a connection is a setting of the launcher; a test makes it short.
+INHERITED = ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "WHISPER_MAX_CONNECTION_S")
 
 
 @dataclass(frozen=True, slots=True)
