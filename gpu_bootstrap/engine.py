@@ -77,7 +77,8 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
         self._partial_shown = False
         self.trans_thread: threading.Thread | None = None
         self.language: str | None = None
-        self._told = {"processed_until": 0.0, "decoded_until": 0.0}
+        self._told = {"processed_until": 0.0, "decoded_until": 0.0, "decode_s": 0.0}
+        self._decode_s = 0.0
         self._said_at = time.monotonic()
         guard.attach(self)
         # Starts the decoding thread and sends SERVER_READY.
@@ -174,7 +175,8 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
         wishes = dataclasses.replace(self._wishes, language=self.language, initial_prompt=prompt or None)
         began = time.monotonic()
         pieces, info = self._decoder.transcribe(samples, wishes, final=final, live=live, urgent=urgent)
-        metrics.track_transcription_latency(time.monotonic() - began)
+        self._decode_s = time.monotonic() - began
+        metrics.track_transcription_latency(self._decode_s)
         if self.language is None and info is not None:
             guess = Language(info.language, info.language_probability)
             voiced_s = sum(span["end"] - span["start"] for span in get_speech_timestamps(samples)) / RATE
@@ -241,6 +243,8 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
         self._told = {
             "processed_until": round(done, 3),
             "decoded_until": round(max(done, self._decoded_until), 3),
+            # The last decode, its turn included: what a client subtracts to see what it waited for besides.
+            "decode_s": round(self._decode_s, 3),
         }
         self._say_progress()
 

@@ -4,8 +4,10 @@ const NAME = "whisperlive-choices";
 
 /**
  * @typedef {{device: string, echoCancellation: boolean, noiseSuppression: boolean, autoGainControl: boolean,
- *   language: string, task: "transcribe" | "translate", model: string, keep: boolean}} Choices
- *   language: "" is what the speech server takes for the usual one, "auto" lets it listen; model: "" is its own
+ *   language: string, task: "transcribe" | "translate", model: string, keep: boolean, wordTimes: boolean, stamps: boolean,
+ *   zone: string}} Choices
+ *   language: "" is what the speech server takes for the usual one, "auto" lets it listen; model: "" is its own;
+ *   wordTimes: ask for the times of words; stamps: show those of paragraphs; zone: IANA name, "" is this device's
  */
 
 /** @type {Choices} */
@@ -18,6 +20,9 @@ export const USUAL = {
   task: "transcribe",
   model: "",
   keep: true,
+  wordTimes: false,
+  stamps: false,
+  zone: "",
 };
 
 /** What was chosen last; whatever is not a choice any more is the usual one. @returns {Choices} */

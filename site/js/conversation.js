@@ -4,16 +4,14 @@
  */
 
 import { heartbeats } from "./api.js";
+import { RATE } from "./session/connection.js";
 import { LosslessStream } from "./session/stream.js";
-
-/** Words this many seconds behind the speech are told. */
-export const BEHIND = 5;
 
 /**
  * What a listener sees. `stage`: "waking" until the server takes audio, then "live" and "reconnecting",
  * "finishing" after stop, and "finished", "discarded" or "failed" at the end. `taken`: the server takes
- * audio; where a conversation that finishes is not taken, the rest can be discarded. `behind`: seconds of
- * speech without words yet. `lostSeconds`: recorded, and known never to become words.
+ * audio; where a conversation that finishes is not taken, the rest can be discarded. `usual`: seconds that it
+ * usually takes from the click until then, as first estimated. `behind`: seconds of speech without words yet. `lostSeconds`: recorded, and known never to become words.
  * @typedef {{stage: string, phase: string, taken: boolean, usual: number | null, notice: string,
  *   error: string, behind: number, slow: boolean, reconnects: number, lostSeconds: number,
  *   unconfirmed: boolean}} Progress
@@ -49,21 +47,29 @@ export class Conversation {
   #discarded = false;
   /** Seconds that the microphone did not give. */
   #unrecorded = 0;
+  #began = 0;
+  #told = null;
+  #now;
   #endHeartbeats = () => {};
 
   /**
    * @param {{api: object, openCapture: Function,
-   *   listener: {changed: () => void, words: (finals: object[]) => void, heard: (s: Float32Array) => void},
-   *   wish?: import("./capture.js").Wish, ask?: {task?: string, language?: string, model?: string},
-   *   pause?: (ms: number) => Promise<void>, stream?: object}} parts
+   *   listener: {changed: () => void, words: (finals: object[]) => void, heard: (s: Float32Array) => void,
+   *     progressed?: (progress: {received: number | null, decode: number | null}) => void,
+   *     note?: (event: string, about: object) => void},
+   *   wish?: import("./capture.js").Wish & {wordTimes?: boolean},
+   *   ask?: {task?: string, language?: string, model?: string},
+   *   pause?: (ms: number) => Promise<void>, now?: () => number, stream?: object}} parts
+   *   progressed: seconds of the recording that had reached the server, and of its last decode; note: for a journal;
    *   stream: parts of the lossless stream other than its listener
    */
-  constructor({ api, openCapture, listener, wish = {}, ask = { task: "transcribe" }, pause, stream = {} }) {
+  constructor({ api, openCapture, listener, wish = {}, ask = { task: "transcribe" }, pause, now, stream = {} }) {
     this.#api = api;
     this.#openCapture = openCapture;
     this.#wish = wish;
     this.#ask = ask;
     this.#listener = listener;
+    this.#now = now ?? (() => performance.now() / 1000);
     this.#pause = pause ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));
     this.#stream = new LosslessStream({
       ...stream,
@@ -72,6 +78,7 @@ export class Conversation {
         changed: () => this.#follow(),
         notice: (sentence, closingAt) => this.#change({ notice: shown(sentence, closingAt) }),
         renew: () => (this.#renew = true),
+        note: (event, about) => this.#note(event, about),
       },
     });
   }
@@ -87,6 +94,7 @@ export class Conversation {
 
   /** Run to the end; never throws, `progress` says how it went. */
   async run() {
+    this.#began = this.#now();
     try {
       await this.#begin();
       await this.#accompany();
@@ -186,15 +194,17 @@ export class Conversation {
   /** The API answered with a session: use its place, or show what it waits for. */
   #placed() {
     const session = this.#session;
+    this.#note("place", { session: session.id, phase: session.phase, place: session.place, left_s: left(session) });
     this.#stream.contact();
     const waiting = session.phase === "ready" && session.place === "waiting";
     this.#change({
       phase: waiting ? "waiting" : session.phase,
-      usual: session.eta_seconds?.p50 ?? null,
+      // The API says what is left; what was hoped for at first stays to be compared with.
+      usual: this.progress.usual ?? (left(session) ? this.#now() - this.#began + left(session) : null),
       notice: session.notice ? String(session.notice) : "",
     });
     if (session.phase === "ready" && session.place === "reserved" && session.ticket) {
-      this.#stream.place({ ...session, ...this.#ask });
+      this.#stream.place({ ...session, ...this.#ask, wordTimes: this.#wish.wordTimes });
     }
   }
 
@@ -207,6 +217,7 @@ export class Conversation {
   /** A call failed. The stream needs no API while it runs; a refusal ends what waits for one. */
   #trouble(error) {
     const { carrier } = this.#stream;
+    this.#note("api", { status: error.status, sentence: error.message });
     if (this.#renew && error.status >= 400 && error.status < 500) this.#stream.giveUp(error.message);
     else if (error.status === 404 || error.status === 410) this.#stream.sessionOver(error.message);
     else if (error.status >= 400 && error.status < 500 && !carrier.wasLive) this.#stream.giveUp(error.message);
@@ -228,6 +239,14 @@ export class Conversation {
     else if (carrier.full) changes.phase = "waiting";
     if (taken && !this.progress.taken) changes.notice = "";
     this.#change(changes);
+    if (carrier.progress === this.#told) return;
+    this.#told = carrier.progress;
+    const { received, decode } = carrier.progress;
+    this.#listener.progressed?.({ received: received === null ? null : received / RATE, decode });
+  }
+
+  #note(event, about) {
+    this.#listener.note?.(event, about);
   }
 
   get #lost() {
@@ -265,8 +284,16 @@ export class Conversation {
     const same = Object.keys(changes).every((key) =>
       key === "behind" ? Math.round(before.behind) === Math.round(changes.behind) : before[key] === changes[key],
     );
+    for (const key of ["stage", "phase", "slow", "error"]) {
+      if (before[key] !== this.progress[key]) this.#note(key, { now: this.progress[key] });
+    }
     if (!same) this.#listener.changed();
   }
+}
+
+/** Seconds until the GPU is ready, as the API estimates; null where it does not. */
+function left(session) {
+  return session.eta_seconds?.p50 ?? null;
 }
 
 /** A sentence of the protocol as a person reads it, the time in their zone. */

@@ -140,12 +140,26 @@ export class Keeper {
     this.#save();
   }
 
+  /** What was recorded until now. @returns {Promise<Float32Array[]>} from -1 to 1 at 16 kHz */
+  async sound() {
+    const blocks = this.#blocks;
+    const pending = Float32Array.from(this.#pending.subarray(0, this.#filled), (sample) => sample / 32768);
+    await this.#queue;
+    const kept = await this.#keeping.audio(this.#recording.id);
+    return [...kept.slice(0, blocks), pending];
+  }
+
   /** It is over. @param {Partial<Recording>} changes what is known now; resolves when all is kept */
   async finish(changes) {
     this.#flush();
     Object.assign(this.#recording, changes, { finished: true });
     this.#save();
     await this.#queue;
+  }
+
+  /** Nothing of it is asked for any more. */
+  close() {
+    this.#queue.then(() => this.#keeping.close());
   }
 
   #flush() {

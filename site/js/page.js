@@ -3,15 +3,19 @@
 import { Api } from "./api.js";
 import { loudness, openCapture } from "./capture.js";
 import { asked, readChoices } from "./choices.js";
-import { BEHIND, Conversation } from "./conversation.js";
-import { Delays } from "./delay.js";
+import { Conversation } from "./conversation.js";
+import { Backlog, Delays } from "./delay.js";
 import { openFile } from "./file.js";
+import { Journal } from "./journal.js";
 import { Keeper, Keeping } from "./keeping.js";
-import { beginsParagraph } from "./session/transcript.js";
+import { Paper } from "./paper.js";
+import { savingDialogue } from "./saving.js";
 import { settingsDialogue } from "./settings.js";
 import { SignalCheck, signalWords } from "./signal.js";
+import { detailWords } from "./telling.js";
 import { keepAwake } from "./wakelock.js";
-import { clockWords, estimateWords, idleWords, stageWords } from "./words.js";
+import { clockWords, idleWords, stageWords } from "./words.js";
+import { localZone } from "./zones.js";
 
 const TOKEN = "whisperlive-token";
 const STEPS = ["waking.capacity", "waking.boot", "waking.service", "ready"];
@@ -32,15 +36,21 @@ const page = {
   /** Phase of the GPU while nobody speaks; "" when unknown. */
   idlePhase: "",
   error: "",
-  /** Seconds, by performance.now, of the click and of the first word's moment. */
+  /** Seconds, by performance.now, of the click. */
   startedAt: 0,
-  liveAt: 0,
-  endedAt: 0,
-  lastFinal: null,
+  /** What is said of this conversation in a file, without its words: see formats.js. */
+  about: null,
+  /** @type {Paper | null} */
+  paper: null,
   /** What the speech server has, by its last word. @type {string[]} */
   models: [],
   signal: new SignalCheck(),
   delays: new Delays(),
+  backlog: new Backlog(),
+  /** The words fall ever further behind. */
+  growing: false,
+  journal: new Journal(),
+  choices: readChoices(),
   /** Writes what is said into this browser. @type {Keeper | null} */
   keeper: null,
 };
@@ -96,95 +106,89 @@ async function look() {
 /** @param {File} [file] a sound file in place of the microphone */
 async function start(file) {
   if (!page.token || isRunning()) return;
-  clearPaper();
-  Object.assign(page, { error: "", startedAt: seconds(), liveAt: 0, endedAt: 0, lastFinal: null, keeper: null });
-  Object.assign(page, { signal: new SignalCheck(), delays: new Delays() });
   const choices = readChoices();
   const ask = asked(choices);
+  const about = aboutNow(file?.name, choices);
+  Object.assign(page, { error: "", startedAt: seconds(), about, choices, growing: false });
+  Object.assign(page, { signal: new SignalCheck(), delays: new Delays(), backlog: new Backlog(), journal: new Journal() });
+  page.paper = new Paper(about.startedAt, choices.stamps ? about.zone : null);
+  page.keeper?.close();
+  page.keeper = null;
   const conversation = new Conversation({
     api: api(),
     openCapture: file ? openFile(file, () => conversation.stop()) : openCapture,
     wish: choices,
     ask,
-    listener: { changed, words, heard },
+    listener: { changed, words, heard, progressed, note: (event, told) => page.journal.note(event, told) },
   });
   page.conversation = conversation;
   render();
   const awake = keepAwake();
-  const ticking = setInterval(render, 250);
-  const keeping = choices.keep ? await keep(file?.name, ask) : null;
+  const ticking = setInterval(tick, 250);
+  if (choices.keep) await keep(about);
   await conversation.run();
   clearInterval(ticking);
   awake.release();
-  page.endedAt = seconds();
   level(0);
   render();
   await page.keeper?.finish({
     lostSeconds: conversation.progress.lostSeconds,
     unconfirmed: conversation.transcript.partial?.text ?? "",
   });
-  keeping?.close();
+}
+
+function aboutNow(name, { language, model, zone }) {
+  return {
+    title: name ?? "Conversation",
+    startedAt: Date.now(),
+    zone: zone || localZone(),
+    language: language || null,
+    model: model || null,
+  };
 }
 
 /** Begin to keep the conversation in this browser; speaking goes on whatever becomes of it. */
-async function keep(name, { language = null, model = null }) {
-  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  const startedAt = Date.now();
-  const title = name ?? "Conversation";
-  const about = { id: crypto.randomUUID(), title, startedAt, zone, language, model, lostSeconds: 0, unconfirmed: "" };
+async function keep(about) {
   try {
     const keeping = await Keeping.open();
-    page.keeper = new Keeper(keeping, about, tell);
-    return keeping;
+    page.keeper = new Keeper(keeping, { ...about, id: crypto.randomUUID(), lostSeconds: 0, unconfirmed: "" }, tell);
   } catch (error) {
     tell(error.message);
-    return null;
   }
 }
 
 function tell(sentence) {
   page.error = sentence;
+  page.journal.note("page", { sentence });
   render();
 }
 
 function changed() {
-  const { stage, error } = page.conversation.progress;
-  if (stage === "live" && !page.liveAt) page.liveAt = seconds();
+  const { error } = page.conversation.progress;
   if (error) page.error = error;
+  render();
+}
+
+function tick() {
+  const { behind, stage } = page.conversation.progress;
+  page.growing = stage === "live" && page.backlog.look(seconds(), behind);
   render();
 }
 
 /** @param {object[]} finals segments that became final just now */
 function words(finals) {
   const follow = innerHeight + scrollY >= document.documentElement.scrollHeight - 80;
-  for (const segment of finals) {
-    if (beginsParagraph(page.lastFinal, segment)) at("transcript").append(document.createElement("p"));
-    const span = document.createElement("span");
-    span.textContent = `${segment.text} `;
-    at("transcript").lastElementChild.append(span);
-    page.lastFinal = segment;
-  }
+  page.paper.add(finals);
   page.keeper?.segments(finals);
   page.delays.shown(finals, page.conversation.recordedSeconds);
-  writePartial(page.conversation.transcript);
+  page.paper.open(page.conversation.transcript);
   if (follow) scrollTo({ top: document.documentElement.scrollHeight });
   render();
 }
 
-/** Words that two decodes agree on in normal ink, the rest grey; nothing is touched that stays the same. */
-function writePartial({ partial, stable }) {
-  const said = partial?.text.split(/\s+/) ?? [];
-  const paper = at("partial");
-  if (!said.length) return paper.replaceChildren();
-  if (!paper.firstChild) {
-    paper.append(document.createElement("span"), document.createElement("span"));
-    paper.firstChild.className = "stable";
-  }
-  const texts = [said.slice(0, stable).join(" "), said.slice(stable).join(" ")];
-  if (texts[0] && texts[1]) texts[0] += " ";
-  for (const [index, span] of [...paper.children].entries()) {
-    if (span.textContent !== texts[index]) span.textContent = texts[index];
-  }
+/** The server told how far it is: what the last words waited for follows from it. */
+function progressed(progress) {
+  page.delays.explained(page.conversation.recordedSeconds, progress);
 }
 
 function heard(samples) {
@@ -195,11 +199,6 @@ function heard(samples) {
 
 function level(loud) {
   document.documentElement.style.setProperty("--level", loud.toFixed(2));
-}
-
-function clearPaper() {
-  at("transcript").replaceChildren();
-  at("partial").replaceChildren();
 }
 
 function isRunning() {
@@ -217,24 +216,28 @@ function render() {
   const running = isRunning();
   const kept = stage === "finishing" && !progress.taken;
   document.body.dataset.stage = stage;
-  show("welcome", !progress);
+  show("welcome", !progress || (!page.token && !running));
   show("paper", Boolean(progress));
   show("access", !page.token);
-  if (!page.token && progress && !running) show("welcome", true);
   show("start", !running);
   show("stop", running && !kept);
   at("start").disabled = !page.token;
   at("stop").disabled = stage === "finishing";
   for (const id of ["choose", "open-file"]) at(id).disabled = running;
+  // Whoever looks at recordings must not leave a conversation that runs.
+  at("recordings").target = running ? "_blank" : "";
+  show("save", Boolean(progress));
   write("signal", running && stage !== "finishing" ? signalWords(page.signal.verdict) : "");
   show("discard", kept);
-  show("copy", Boolean(page.lastFinal) && !running);
   write("phase", phaseWords(progress));
-  write("elapsed", progress ? clockWords(elapsed(stage)) : "");
-  write("detail", detailWords(progress, stage));
+  write("elapsed", progress ? clockWords(stage === "waking" ? elapsed() : page.conversation.recordedSeconds) : "");
+  const late = page.delays.percentiles;
+  write("detail", progress ? detailWords(progress, { elapsed: elapsed(), late: late.total, growing: page.growing }) : idleHint());
+  at("detail").classList.toggle("warning", stage === "live" && (page.growing || progress.slow));
   at("partial").classList.toggle("unconfirmed", Boolean(progress?.unconfirmed));
   write("error", page.error);
   show("error", page.error !== "");
+  renderDelays(late);
   renderSteps(progress, stage);
 }
 
@@ -243,52 +246,25 @@ function phaseWords(progress) {
   return page.token ? idleWords(page.idlePhase) : "An access token is needed";
 }
 
-function elapsed(stage) {
-  if (stage === "waking") return seconds() - page.startedAt;
-  return page.conversation.recordedSeconds;
+/** Seconds since the click. */
+function elapsed() {
+  return seconds() - page.startedAt;
 }
 
-function detailWords(progress, stage) {
-  if (!progress) {
-    if (!page.token) return "Open the link you were given, or paste the token above.";
-    return page.idlePhase === "ready" ? "Start and speak." : "Start wakes it; you can speak right away.";
+function idleHint() {
+  if (!page.token) return "Open the link you were given, or paste the token above.";
+  return page.idlePhase === "ready" ? "Start and speak." : "Start wakes it; you can speak right away.";
+}
+
+function renderDelays(late) {
+  show("delays", late.total !== null);
+  for (const row of document.querySelectorAll("#delays [data-part]")) {
+    const known = late[row.dataset.part];
+    for (const [index, share] of ["p50", "p95"].entries()) {
+      const text = known ? `${known[share].toFixed(1)} s` : "unknown";
+      if (row.cells[index + 1].textContent !== text) row.cells[index + 1].textContent = text;
+    }
   }
-  if (stage === "reconnecting") return "What you say is kept, and sent once the connection is back.";
-  if (progress.notice && isRunning()) return progress.notice;
-  switch (stage) {
-    case "waking":
-      return progress.usual === null
-        ? "You are being recorded already."
-        : `You are being recorded already; this usually takes ${estimateWords(progress.usual)}.`;
-    case "live":
-      return liveWords(progress);
-    case "finishing":
-      return progress.taken ? "Recording has ended." : keptWords(progress);
-    case "finished":
-      return `Every word is final, ${progress.lostSeconds.toFixed(1)} s lost.`;
-    default:
-      return lostWords(progress);
-  }
-}
-
-function liveWords({ lostSeconds, behind, slow, reconnects }) {
-  const lost = `${lostSeconds.toFixed(1)} s lost`;
-  if (slow) return `Slow network: what you say is kept, the words are ${Math.round(behind)} s behind. ${lost}`;
-  // While a whole sentence is open its words are decoded, not final: that is no backlog.
-  if (reconnects > 0 && behind > BEHIND) return `Catching up, ${Math.round(behind)} s behind. ${lost}`;
-  const late = page.delays.percentiles;
-  return late ? `${lost}, words final after ${late.p50.toFixed(1)} s (most within ${late.p95.toFixed(1)} s)` : lost;
-}
-
-function keptWords({ usual, phase, reconnects, stage }) {
-  if (phase === "ready" && (reconnects > 0 || stage === "finishing")) return "Your words are kept; leave this page open.";
-  const when = usual === null ? "" : ` Waking usually takes ${estimateWords(usual)}.`;
-  return `Your words are kept; leave this page open.${when}`;
-}
-
-function lostWords({ unconfirmed, lostSeconds }) {
-  if (unconfirmed) return `${lostSeconds.toFixed(1)} s were not confirmed; underlined words may be wrong.`;
-  return lostSeconds > 0 ? `${lostSeconds.toFixed(1)} s were not transcribed.` : "";
 }
 
 function renderSteps(progress, stage) {
@@ -299,22 +275,29 @@ function renderSteps(progress, stage) {
   }
 }
 
-async function copy() {
-  try {
-    await navigator.clipboard.writeText(at("transcript").innerText.trim());
-    write("copy", "Copied");
-  } catch {
-    write("copy", "Copying was refused");
-  }
-  setTimeout(() => write("copy", "Copy"), 1500);
+/** What was said until now, as files hold it. */
+function saved() {
+  const { transcript, progress } = page.conversation;
+  const open = transcript.partial?.text ?? "";
+  return { ...page.about, lostSeconds: progress.lostSeconds, unconfirmed: open, segments: transcript.finals };
 }
 
+/** What diagnostics hold. */
+function record() {
+  const { conversation, journal, choices, delays, about } = page;
+  const { progress, transcript, recordedSeconds: recorded } = conversation;
+  const parts = { journal, progress, settings: choices, recorded, delays: delays.percentiles };
+  return { ...parts, segments: transcript.finals, agent: navigator.userAgent, startedAt: about.startedAt };
+}
+
+const saving = savingDialogue({ conversation: saved, sound: async () => (await page.keeper?.sound()) ?? null, record });
 const dialogue = settingsDialogue();
 
 /** Keys for those who do not want the mouse; never while something is typed or a button has the focus. */
 const KEYS = {
   r: () => (isRunning() ? page.conversation.stop() : start()),
   c: captions,
+  s: () => page.conversation && saving.open(),
   ",": () => !isRunning() && dialogue.open(page.models),
 };
 
@@ -340,6 +323,7 @@ function dropped(event) {
 at("start").addEventListener("click", () => start());
 at("choose").addEventListener("click", () => dialogue.open(page.models));
 at("captions").addEventListener("click", captions);
+at("save").addEventListener("click", () => saving.open());
 at("open-file").addEventListener("click", () => at("file").click());
 at("file").addEventListener("change", () => {
   const [file] = at("file").files;
@@ -351,7 +335,6 @@ addEventListener("dragover", (event) => event.preventDefault());
 addEventListener("drop", dropped);
 at("stop").addEventListener("click", () => page.conversation?.stop());
 at("discard").addEventListener("click", () => page.conversation?.discard());
-at("copy").addEventListener("click", copy);
 at("access").addEventListener("submit", (event) => {
   event.preventDefault();
   const given = at("token").value.trim();
@@ -359,7 +342,7 @@ at("access").addEventListener("submit", (event) => {
   sessionStorage.setItem(TOKEN, given);
   at("token").value = "";
   page.error = "";
-  if (!isRunning() && !page.lastFinal) page.conversation = null; // words stay to be read and copied
+  if (!isRunning() && !page.paper?.last) page.conversation = null; // words stay to be read and copied
   takeToken();
   render();
   look();
@@ -369,6 +352,7 @@ addEventListener("hashchange", () => {
   render();
   look();
 });
+addEventListener("beforeunload", (event) => isRunning() && event.preventDefault());
 addEventListener("pagehide", () => isRunning() && page.conversation.abandon());
 document.addEventListener("visibilitychange", look);
 setInterval(look, LOOK_EVERY);

@@ -1,11 +1,13 @@
 /** The page that lists what this browser kept: play, read along, search, save, delete. Text goes in as textContent only. */
 
-import { fileName, localTime, timedWords, toJson, toSrt, toText, toVtt, toWav } from "./formats.js";
+import { saveAs } from "./files.js";
+import { localTime, timedWords, toWav } from "./formats.js";
 import { Keeping } from "./keeping.js";
+import { RATE } from "./session/connection.js";
 import { beginsParagraph } from "./session/transcript.js";
 import { clockWords } from "./words.js";
+import { fillZones, localZone } from "./zones.js";
 
-const RATE = 16000;
 const at = (id) => document.getElementById(id);
 
 const page = {
@@ -18,14 +20,6 @@ const page = {
   /** Every word's element with its time, in order. @type {{start: number, end: number, element: HTMLElement}[]} */
   words: [],
   marked: null,
-};
-
-const WRITERS = {
-  txt: ["text/plain", (recording) => [toText(recording)]],
-  srt: ["application/x-subrip", (recording) => [toSrt(recording)]],
-  vtt: ["text/vtt", (recording) => [toVtt(recording)]],
-  json: ["application/json", (recording) => [toJson(recording)]],
-  wav: ["audio/wav", (_recording, audio) => toWav(audio, RATE)],
 };
 
 async function list() {
@@ -81,7 +75,7 @@ async function open(id) {
   at("list").hidden = at("empty").hidden = true;
   at("open").hidden = false;
   at("title").textContent = recording.title;
-  fillZones(recording.zone);
+  fillZones(at("zone"), recording.zone);
   at("search").value = "";
   const player = at("player");
   release(player);
@@ -163,21 +157,8 @@ function play({ target }) {
 }
 
 function save(kind) {
-  const [type, write] = WRITERS[kind];
   const { id, finished, seconds, ...conversation } = page.recording;
-  const parts = write({ ...conversation, zone: at("zone").value }, page.audio);
-  const link = make("a", { download: fileName(page.recording, kind), href: URL.createObjectURL(new Blob(parts, { type })) });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-}
-
-function fillZones(own) {
-  const zones = [...new Set([own, localZone(), "UTC", ...Intl.supportedValuesOf("timeZone")])];
-  at("zone").replaceChildren(...zones.map((zone) => make("option", { value: zone, textContent: zone })));
-}
-
-function localZone() {
-  return Intl.DateTimeFormat().resolvedOptions().timeZone;
+  saveAs(kind, { ...conversation, zone: at("zone").value }, page.audio);
 }
 
 function release(player) {

@@ -2,18 +2,27 @@
 
 import { microphones } from "./capture.js";
 import { readChoices, writeChoices } from "./choices.js";
+import { trying } from "./trying.js";
+import { fillZones, localZone } from "./zones.js";
 
 /** Whisper's commonest languages, by their own names; any other code may be asked for by the API. */
 const LANGUAGES = ["en", "de", "fr", "es", "it", "pt", "nl", "pl", "sv", "da", "no", "fi", "cs", "uk", "ru", "tr", "ar", "hi", "zh", "ja", "ko"];
-const SWITCHES = ["echoCancellation", "noiseSuppression", "autoGainControl", "keep"];
-const PICKS = ["device", "language", "task", "model"];
+const SWITCHES = ["echoCancellation", "noiseSuppression", "autoGainControl", "keep", "wordTimes", "stamps"];
+const PICKS = ["device", "language", "task", "model", "zone"];
+
+const OWN = ["", "The system's own"];
 
 const at = (id) => document.getElementById(id);
 
 /** Wire the dialogue up. @returns {{open: (models: string[]) => Promise<void>}} */
 export function settingsDialogue() {
   const dialogue = at("settings");
-  dialogue.addEventListener("close", () => writeChoices(read()));
+  const trial = trying(read, list);
+  navigator.mediaDevices?.addEventListener?.("devicechange", () => dialogue.open && list());
+  dialogue.addEventListener("close", () => {
+    writeChoices(read());
+    trial.end();
+  });
   at("settings-close").addEventListener("click", () => dialogue.close());
   return {
     /** @param {string[]} models what the speech server has, by its own word */
@@ -22,18 +31,25 @@ export function settingsDialogue() {
       fill(at("choice-language"), [["", "The model's own"], ["auto", "Listen and find out"], ...names()], choices.language);
       fill(at("choice-model"), [["", "The usual one"], ...models.map((one) => [one, one])], choices.model);
       fill(at("choice-task"), [["transcribe", "Write what is said"], ["translate", "Translate into English"]], choices.task);
+      fillZones(at("choice-zone"), choices.zone || localZone());
       for (const name of SWITCHES) at(`choice-${name}`).checked = choices[name];
       dialogue.showModal();
-      // Asking for the devices may take a moment.
-      const own = ["", "The system's own"];
-      fill(at("choice-device"), [own], choices.device);
-      fill(at("choice-device"), [own, ...(await devices())], choices.device);
+      fill(at("choice-device"), [OWN], choices.device);
+      await list();
     },
   };
 }
 
+/** The microphones there are now, which may take a moment; their names are known once one was allowed. */
+async function list() {
+  const found = await devices();
+  fill(at("choice-device"), [OWN, ...found], at("choice-device").value);
+}
+
 function read() {
   const picked = PICKS.map((name) => [name, at(`choice-${name}`).value]);
+  // This device's own zone is no choice: it may travel.
+  if (at("choice-zone").value === localZone()) picked.push(["zone", ""]);
   const switched = SWITCHES.map((name) => [name, at(`choice-${name}`).checked]);
   return Object.fromEntries([...picked, ...switched]);
 }

@@ -29,6 +29,8 @@ def test_merging(case: dict[str, Any]) -> None:
     assert new == transcript.finals, "each final is reported once"
     assert partials == case["partials"]
     assert stable == case.get("stable", stable)
+    words = [[word["word"], word["start"], word["end"]] for final in new for word in final.words]
+    assert words == case.get("words", words)
     ends = [segment.start for segment in transcript.finals]
     assert ends == sorted(ends)
 

@@ -28,9 +28,12 @@ class Segment:
     end: float
     text: str
     completed: bool
+    words: tuple[dict[str, Any], ...] = ()
+    """Each word with its own `start` and `end`, where the server was asked for them."""
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        whole = asdict(self)
+        return whole if self.words else {name: value for name, value in whole.items() if name != "words"}
 
 
 class Transcript:
@@ -75,7 +78,8 @@ class Transcript:
             rest = self._overlap.rest(segment.text, segment.start, segment.end) if self._overlap else segment.text
             if rest:
                 start = segment.start if rest == segment.text else min(max(segment.start, self.end), segment.end)
-                self.finals.append(replace(segment, start=start, text=rest))
+                words = segment.words[-len(rest.split()) :]
+                self.finals.append(replace(segment, start=start, text=rest, words=words))
                 new.append(self.finals[-1])
         self._take_partial(next((s for s in reversed(seen) if not s.completed), None), new)
         return new
@@ -92,14 +96,16 @@ class Transcript:
             if completed[:shared] == self._taken[-shared:]:
                 return completed[shared:]
         last = self._taken[-1]
-        return [s for s in completed if s not in self._taken and (s.start + s.end) / 2 > last.end]
+        behind = last.end - SLACK_S
+        return [s for s in completed if s not in self._taken and (s.start >= behind or s.start + s.end > 2 * last.end)]
 
     def _take_partial(self, partial: Segment | None, new: list[Segment]) -> None:
         """Rule 2."""
         if partial is not None and self._overlap:
             rest = self._overlap.copy().rest(partial.text, partial.start, partial.end)
             if rest != partial.text:
-                partial = replace(partial, start=max(partial.start, self.end), text=rest) if rest else None
+                start = max(partial.start, self.end)
+                partial = replace(partial, start=start, text=rest, words=()) if rest else None
         if new and self._before:
             self._before = _behind(self._before, [w for segment in new for w in segment.text.split()])
         if partial is not None and (not self.finals or partial.end > self.end + SLACK_S):
@@ -118,7 +124,26 @@ def _read(raw: Mapping[str, Any], offset_s: float) -> Segment | None:
         return None
     if not (math.isfinite(start) and math.isfinite(end) and text):
         return None
-    return Segment(round(start, 3), round(end, 3), text, bool(raw.get("completed")))
+    words = _read_words(raw.get("words"), offset_s)
+    if len(words) != len(text.split()):
+        words = ()
+    return Segment(round(start, 3), round(end, 3), text, bool(raw.get("completed")), words)
+
+
+def _read_words(raw: Any, offset_s: float) -> tuple[dict[str, Any], ...]:
+    """Words with their times moved; () where the server sends none, or broken ones."""
+    try:
+        words = tuple(
+            {
+                "word": str(each["word"]).strip(),
+                "start": round(float(each["start"]) + offset_s, 3),
+                "end": round(float(each["end"]) + offset_s, 3),
+            }
+            for each in raw or ()
+        )
+    except (KeyError, TypeError, ValueError):
+        return ()
+    return words if all(each["word"] and math.isfinite(each["start"] + each["end"]) for each in words) else ()
 
 
 def _agreed(before: list[str], now: list[str]) -> int:

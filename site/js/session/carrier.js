@@ -57,6 +57,8 @@ export class Carrier {
   decoded = 0;
   /** Connections that carried audio after the first one. */
   reconnects = 0;
+  /** The last PROGRESS: what had reached the server (absolute sample), and what its last decode took (seconds). */
+  progress = { received: null, decode: null };
   over = null;
   full = false;
   wasLive = false;
@@ -390,6 +392,7 @@ export class Carrier {
         current.confirm(said.processed_until);
         this.decoded = Math.max(this.decoded, current.confirmed, current.sample(said.decoded_until) ?? 0);
         current.received = current.sample(said.received_until);
+        this.progress = { received: current.received, decode: Number.isFinite(said.decode_s) ? said.decode_s : null };
         this.#confirm(current);
         break;
       case "END":

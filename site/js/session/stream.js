@@ -30,9 +30,10 @@ export class LosslessStream {
 
   /**
    * @param {{listener: {words: (finals: object[]) => void, changed: () => void,
-   *     notice: (sentence: string, closingAt?: string) => void, renew: () => void},
+   *     notice: (sentence: string, closingAt?: string) => void, renew: () => void,
+   *     note?: (event: string, about: object) => void},
    *   Socket?: typeof WebSocket, now?: () => number, jitter?: () => number, store?: object | null}} parts
-   *   store: where older samples go, IndexedDB where there is one; now: seconds
+   *   note: for a journal; store: where older samples go, IndexedDB where there is one; now: seconds
    */
   constructor({ listener, Socket, now, jitter, store }) {
     this.#listener = listener;
@@ -97,7 +98,12 @@ export class LosslessStream {
     this.#listener.changed();
   }
 
+  #note(event, about = {}) {
+    this.#listener.note?.(event, about);
+  }
+
   #carryOut(effect) {
+    if (["hello", "end", "close", "renew"].includes(effect.do)) this.#note(effect.do, { conn: effect.conn ?? null });
     switch (effect.do) {
       case "connect":
         this.#connect(effect.conn);
@@ -119,24 +125,31 @@ export class LosslessStream {
         this.#listener.words(effect.finals);
         break;
       case "notice":
+        this.#note("notice", { sentence: effect.sentence });
         this.#listener.notice(effect.sentence, effect.closingAt);
         break;
       case "renew":
         this.#listener.renew();
         break;
       case "over":
+        this.#note("over", { complete: effect.complete, code: effect.code, sentence: effect.sentence });
         this.#close();
         break;
     }
   }
 
   #connect(conn) {
+    this.#note("connect", { conn });
     const wire = new Wire({
       url: this.#session.ws_url,
       ticket: this.#session.ticket,
-      onOpened: () => this.#do(this.#carrier.opened(conn, this.#now())),
+      onOpened: () => {
+        this.#note("opened", { conn });
+        this.#do(this.#carrier.opened(conn, this.#now()));
+      },
       onMessage: (text) => this.#do(this.#carrier.message(conn, text, this.#now())),
       onClosed: (code, reason) => {
+        this.#note("closed", { conn, code, reason });
         this.#wires.delete(conn);
         this.#do(this.#carrier.closed(conn, code, reason, this.#now()));
       },
@@ -154,6 +167,7 @@ export class LosslessStream {
 }
 
 /** WhisperLive's handshake. */
-function hello({ id, language = null, task = "transcribe", model = null }) {
-  return JSON.stringify({ uid: id, task, language, use_vad: true, ...(model ? { model } : {}) });
+function hello({ id, language = null, task = "transcribe", model = null, wordTimes = false }) {
+  const wish = { uid: id, task, language, use_vad: true };
+  return JSON.stringify({ ...wish, ...(model ? { model } : {}), ...(wordTimes ? { word_timestamps: true } : {}) });
 }

@@ -15,7 +15,11 @@ import { ABOUT, Overlap, SLACK, bare, wordsOf } from "./overlap.js";
 /** Seconds of silence between two segments that begin a new paragraph. */
 export const PARAGRAPH_GAP = 1.5;
 
-/** @typedef {{start: number, end: number, text: string, completed: boolean}} Segment */
+/**
+ * @typedef {{start: number, end: number, text: string, completed: boolean,
+ *   words?: {word: string, start: number, end: number}[]}} Segment
+ *   words: with their own times, where the server was asked for them
+ */
 
 export class Transcript {
   /** @type {Segment[]} only grows */
@@ -65,6 +69,7 @@ export class Transcript {
       if (!rest) continue;
       const start = rest === segment.text ? segment.start : Math.min(Math.max(segment.start, this.end), segment.end);
       const final = { ...segment, start, text: rest };
+      if (final.words) final.words = final.words.slice(-split(rest).length);
       this.finals.push(final);
       fresh.push(final);
     }
@@ -90,7 +95,8 @@ export class Transcript {
       }
     }
     const last = taken[taken.length - 1];
-    return completed.filter((s) => !taken.some((t) => same(s, t)) && (s.start + s.end) / 2 > last.end);
+    const behind = (s) => s.start >= last.end - SLACK || s.start + s.end > 2 * last.end;
+    return completed.filter((s) => !taken.some((t) => same(s, t)) && behind(s));
   }
 
   /** Rule 2. */
@@ -99,7 +105,7 @@ export class Transcript {
     if (partial && this.#overlap) {
       const rest = this.#overlap.copy().rest(partial.text, partial.start, partial.end);
       if (rest !== partial.text) {
-        partial = rest ? { ...partial, start: Math.max(partial.start, this.end), text: rest } : null;
+        partial = rest ? { ...partial, start: Math.max(partial.start, this.end), text: rest, words: undefined } : null;
       }
     }
     if (fresh.length && this.#before.length) {
@@ -127,7 +133,20 @@ function read(raw, offset) {
   const end = Number.parseFloat(raw.end) + offset;
   const text = typeof raw.text === "string" ? raw.text.trim() : "";
   if (!Number.isFinite(start) || !Number.isFinite(end) || !text) return null;
-  return { start: round(start), end: round(end), text, completed: Boolean(raw.completed) };
+  const words = readWords(raw.words, offset);
+  const segment = { start: round(start), end: round(end), text, completed: Boolean(raw.completed) };
+  return words.length === split(text).length ? { ...segment, words } : segment;
+}
+
+/** Words with their times moved; none where the server sends none, or broken ones. */
+function readWords(raw, offset) {
+  if (!Array.isArray(raw)) return [];
+  const words = raw.map((each) => ({
+    word: String(each?.word ?? "").trim(),
+    start: round(Number.parseFloat(each?.start) + offset),
+    end: round(Number.parseFloat(each?.end) + offset),
+  }));
+  return words.every(({ word, start, end }) => word && Number.isFinite(start) && Number.isFinite(end)) ? words : [];
 }
 
 function same(one, other) {

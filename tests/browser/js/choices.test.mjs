@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { asked, readChoices, USUAL, writeChoices } from "../../../site/js/choices.js";
-import { Delays } from "../../../site/js/delay.js";
 
 class Storage {
   #kept = new Map();
@@ -46,16 +45,4 @@ test("only what was chosen is asked for", () => {
     language: "auto",
     model: "base",
   });
-});
-
-test("words are as late as the last of them, and only the last ones count", () => {
-  const delays = new Delays();
-  assert.equal(delays.percentiles, null);
-  delays.shown([{ start: 0, end: 2, text: "one two three" }], 3);
-  delays.shown([{ start: 2, end: 4, text: "four" }], 9);
-  assert.deepEqual(delays.percentiles, { p50: 1, p95: 5 });
-  delays.shown([{ start: 4, end: 6, text: "later " }], 5.5);
-  assert.equal(delays.percentiles.p50, 1);
-  for (let n = 0; n < 300; n += 1) delays.shown([{ start: 0, end: 10, text: "w" }], 12);
-  assert.deepEqual(delays.percentiles, { p50: 2, p95: 2 });
 });

@@ -85,7 +85,7 @@ function audioWords({ conn, from, to }) {
   return `audio ${conn} ${Number((from / RATE).toPrecision(6))}..${Number((to / RATE).toPrecision(6))}`;
 }
 
-for (const { name, messages, finals, partials, stable } of vectors("transcript")) {
+for (const { name, messages, finals, partials, stable, words } of vectors("transcript")) {
   test(`transcript: ${name}`, () => {
     const transcript = new Transcript();
     const fresh = [];
@@ -101,6 +101,8 @@ for (const { name, messages, finals, partials, stable } of vectors("transcript")
     assert.deepEqual(fresh, transcript.finals, "each final is reported once");
     assert.deepEqual(shown, partials);
     if (stable) assert.deepEqual(sure, stable);
+    const timed = fresh.flatMap((segment) => segment.words ?? []).map(({ word, start, end }) => [word, start, end]);
+    if (words) assert.deepEqual(timed, words);
   });
 }
 
