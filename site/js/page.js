@@ -182,8 +182,12 @@ function words(finals) {
   page.keeper?.segments(finals);
   page.delays.shown(finals, page.conversation.recordedSeconds);
   page.paper.open(page.conversation.transcript);
-  if (follow) scrollTo({ top: document.documentElement.scrollHeight });
+  if (follow) toEnd();
   render();
+}
+
+function toEnd() {
+  scrollTo({ top: document.documentElement.scrollHeight });
 }
 
 /** The server told how far it is: what the last words waited for follows from it. */
@@ -305,6 +309,7 @@ const KEYS = {
 function captions() {
   const on = document.body.classList.toggle("captions");
   at("captions").setAttribute("aria-pressed", String(on));
+  toEnd(); // the newest words, whatever their size
 }
 
 function pressed(event) {

@@ -11,10 +11,11 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 from tests.browser.pages import browser, scripted_page, spoken
-from tests.browser.scripted import TOKEN, Scripted
+from tests.browser.scripted import TOKEN, Break, Scripted
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "docs" / "img"
@@ -24,6 +25,10 @@ SCREENS: dict[str, ViewportSize] = {
 }
 Scheme = Literal["light", "dark"]
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
+OFTEN = {("desktop", "light"), ("phone", "dark")}
+"""Where every state is shown; elsewhere those of a conversation only."""
+COLOURS = 96
+"""A page of few colours needs no more; the files are a third as large."""
 LINES = (
     (0.0, 1.2, "Good morning, and welcome to the meeting."),
     (1.2, 2.2, "Please write down every word that people say today."),
@@ -55,31 +60,72 @@ def _one(chromium: Browser, folder: Path, size: ViewportSize, scheme: Scheme, su
         device_scale_factor=2 if size["width"] < 500 else 1,
         locale="en-GB",
     )
+    often = tuple(suffix.split("-")) in OFTEN
     script = Scripted(waking=["waking.capacity", "waking.boot", "waking.service"], lines=LINES, held=True)
     with scripted_page(folder, script) as (address, server):
         page = context.new_page()
         page.goto(address)
         expect(page.get_by_test_id("phase")).to_have_text("An access token is needed")
-        _shoot(page, f"token-{suffix}")
+        if often:
+            _shoot(page, f"token-{suffix}")
         page.goto(f"{address}#token={TOKEN}")
         expect(page.get_by_test_id("phase")).to_have_text("The GPU is asleep")
         _shoot(page, f"asleep-{suffix}")
+        if often:
+            _settings(page, suffix)
         page.get_by_test_id("start").click()
         server.waking.pop(0)
         expect(page.get_by_test_id("phase")).to_have_text("Starting the machine")
         expect(page.locator("#elapsed")).to_have_text("0:02")  # not by script: the page's policy forbids eval
         _shoot(page, f"waking-{suffix}")
         server.held = False
-        expect(page.get_by_test_id("partial")).to_contain_text("because the room", timeout=20_000)
+        expect(page.get_by_test_id("partial")).to_contain_text("because the", timeout=20_000)
         _shoot(page, f"live-{suffix}")
+        server.breaks.append(Break(server.seconds, down_s=4.0))
+        expect(page.get_by_test_id("phase")).to_have_text("Connecting again")
+        _shoot(page, f"reconnecting-{suffix}")
+        expect(page.get_by_test_id("phase")).to_have_text("Listening", timeout=20_000)
+        if often:
+            page.keyboard.press("c")
+            _shoot(page, f"captions-{suffix}")
+            page.keyboard.press("Escape")
         page.get_by_test_id("stop").click()
         expect(page.get_by_test_id("phase")).to_have_text("Finished")
+        if often:
+            page.get_by_text("Where the time goes").click()
         _shoot(page, f"finished-{suffix}")
+        if often:
+            page.get_by_role("button", name="Save").click()
+            _shoot(page, f"saving-{suffix}")
+            page.get_by_role("button", name="Done").click()
+            _recordings(page, suffix)
     context.close()
 
 
+def _settings(page: Page, suffix: str) -> None:
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_role("button", name="Try it").click()
+    expect(page.get_by_test_id("try-words")).to_contain_text("You are heard well", timeout=15_000)
+    _shoot(page, f"settings-{suffix}")
+    page.get_by_role("button", name="Done").click()
+
+
+def _recordings(page: Page, suffix: str) -> None:
+    page.get_by_role("link", name="Recordings").click()
+    expect(page.get_by_test_id("recordings")).to_contain_text("Good morning")
+    page.get_by_test_id("recordings").get_by_role("button").first.click()
+    page.get_by_test_id("stamps").check()
+    page.get_by_test_id("search").fill("the")
+    expect(page.locator("#found")).to_contain_text("found")
+    _shoot(page, f"recordings-{suffix}")
+
+
 def _shoot(page: Page, name: str) -> None:
-    page.screenshot(path=TARGET / f"{name}.png")
+    path = TARGET / f"{name}.png"
+    page.screenshot(path=path)
+    with Image.open(path) as picture:
+        small = picture.convert("RGB").quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    small.save(path, optimize=True)
     sys.stdout.write(f"docs/img/{name}.png\n")
 
 

@@ -319,7 +319,8 @@ class _Talk:
         self._said = len(completed)
         if script.progress:
             until = processed(found, received)
-            self._send(status="PROGRESS", processed_until=until, decoded_until=received, received_until=received)
+            far = {"processed_until": until, "decoded_until": received, "received_until": received}
+            self._send(status="PROGRESS", **far, decode_s=0.25)
             script.processed = max(script.processed, (self._first or 0) + round(until * RATE))
 
     def _send(self, **message: Any) -> None:
