@@ -96,8 +96,12 @@ class Transcript:
             if completed[:shared] == self._taken[-shared:]:
                 return completed[shared:]
         last = self._taken[-1]
-        behind = last.end - SLACK_S
-        return [s for s in completed if s not in self._taken and (s.start >= behind or s.start + s.end > 2 * last.end)]
+        return [
+            segment
+            for segment in completed
+            if segment not in self._taken
+            and (segment.start >= last.end - SLACK_S or segment.start + segment.end > 2 * last.end)
+        ]
 
     def _take_partial(self, partial: Segment | None, new: list[Segment]) -> None:
         """Rule 2."""
@@ -132,18 +136,17 @@ def _read(raw: Mapping[str, Any], offset_s: float) -> Segment | None:
 
 def _read_words(raw: Any, offset_s: float) -> tuple[dict[str, Any], ...]:
     """Words with their times moved; () where the server sends none, or broken ones."""
+    words: list[dict[str, Any]] = []
     try:
-        words = tuple(
-            {
-                "word": str(each["word"]).strip(),
-                "start": round(float(each["start"]) + offset_s, 3),
-                "end": round(float(each["end"]) + offset_s, 3),
-            }
-            for each in raw or ()
-        )
+        for each in raw or ():
+            word = str(each["word"]).strip()
+            start, end = float(each["start"]) + offset_s, float(each["end"]) + offset_s
+            if not (word and math.isfinite(start + end)):
+                return ()
+            words.append({"word": word, "start": round(start, 3), "end": round(end, 3)})
     except (KeyError, TypeError, ValueError):
         return ()
-    return words if all(each["word"] and math.isfinite(each["start"] + each["end"]) for each in words) else ()
+    return tuple(words)
 
 
 def _agreed(before: list[str], now: list[str]) -> int:
