@@ -16,6 +16,7 @@ from chalicelib.services import (
     events,
     host_link,
     invites,
+    notifications,
     power,
     releases,
     sessions,
@@ -26,6 +27,7 @@ from chalicelib.services import (
 from chalicelib.services.context import Context
 from chalicelib.services.events import Cause
 from chalicelib.services.tokens import Principal, Role
+from chalicelib.telemetry import correlated
 
 app = web.ProblemApp("whisperlive-edge")
 
@@ -69,7 +71,8 @@ def look_at_session(session_id: str) -> dict[str, Any]:
 @app.route("/v1/sessions/{session_id}/heartbeat", methods=["POST"], content_types=ANY)
 def heartbeat(session_id: str) -> dict[str, Any]:
     context, principal, _ = _called(Role.SPEAKER)
-    said = _body(latency=web.latency, lost_seconds=web.number(0, 1e6))
+    seconds = web.number(0, 1e6)
+    said = _body(latency=web.latency, lost_seconds=seconds, audio_seconds=seconds, words=web.number(0, 1e7))
     return sessions.heartbeat(context, principal, session_id, said)
 
 
@@ -202,22 +205,26 @@ def health() -> dict[str, Any]:
 
 
 @app.schedule(Rate(1, unit=Rate.MINUTES))
-def tick(event: Any) -> None:  # noqa: ARG001  # Chalice hands the event over
+def tick(event: Any) -> None:
     """The truth: whatever events were lost, a minute later it is made right."""
-    context, cause = wiring.context(), Cause("reconcile", "tick")
-    context.reconcile(cause)
-    releases.progress(context, cause)
+    with correlated(web.invocation(event)):
+        context, cause = wiring.context(), Cause("reconcile", "tick")
+        context.reconcile(cause)
+        releases.progress(context, cause)
+        notifications.deliver(context)
 
 
 @app.on_cw_event({"source": ["aws.ec2"], "detail-type": ["EC2 Instance State-change Notification"]})
 def machine_event(event: Any) -> None:
     """A hint that some instance changed its state; what is true is looked up, never taken from the event."""
-    context, cause = wiring.context(), Cause("reconcile", f"ec2:{event.detail.get('state', '')}")
-    context.wishes_changed(cause)
-    releases.progress(context, cause)
+    with correlated(web.invocation(event)):
+        context, cause = wiring.context(), Cause("reconcile", f"ec2:{event.detail.get('state', '')}")
+        context.wishes_changed(cause)
+        releases.progress(context, cause)
 
 
 @app.on_cw_event({"source": ["aws.ssm"], "detail-type": ["EC2 Command Invocation Status-change Notification"]})
 def command_event(event: Any) -> None:
     """A hint that a command on some host ended; how it ended is looked up, never taken from the event."""
-    releases.progress(wiring.context(), Cause("reconcile", f"ssm:{event.detail.get('status', '')}"))
+    with correlated(web.invocation(event)):
+        releases.progress(wiring.context(), Cause("reconcile", f"ssm:{event.detail.get('status', '')}"))

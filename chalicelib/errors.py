@@ -98,3 +98,7 @@ class CommandRefused(Exception):
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
+
+
+class NotifyFailed(Exception):
+    """A channel did not take a message; the text says why and holds no address."""

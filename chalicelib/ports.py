@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol
 
 from chalicelib.domain.machines import Machine
+from chalicelib.domain.notification import Notification
 from chalicelib.domain.remote import CommandResult, RemoteCommand
 
 Clock = Callable[[], float]
@@ -142,3 +144,43 @@ class Artifacts(Protocol):
     def address(self, key: str, seconds: int) -> str:
         """An URL by which anybody may GET the object for so long; makes no call, and asks not whether it is there."""
         ...
+
+
+class Notifier(Protocol):
+    """A channel by which people are told."""
+
+    def tell(self, message: Notification) -> None:
+        """Hand it over, within seconds; NotifyFailed when the channel does not take it."""
+        ...
+
+
+class Unit(StrEnum):
+    """CloudWatch's names of units."""
+
+    COUNT = "Count"
+    SECONDS = "Seconds"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One value of a metric; `dimension` (name, value) makes it one of several under the same name."""
+
+    name: str
+    value: float
+    unit: Unit = Unit.COUNT
+    dimension: tuple[str, str] | None = None
+
+
+class Metrics(Protocol):
+    """Where measures go."""
+
+    def emit(self, *measures: Measure) -> None:
+        """Take them; no call is waited for, and nothing is raised."""
+        ...
+
+
+class NoMetrics:
+    """For whoever measures nothing."""
+
+    def emit(self, *measures: Measure) -> None:
+        """Forget them."""

@@ -121,6 +121,22 @@ class Settings:
         "Where hosts reach the API, without /v1; empty: by the address at which a rollout was asked for.",
         default="",
     )
+    topic_arn: str = _field(
+        "TOPIC_ARN",
+        "The SNS topic by which people are told; empty: none.",
+        default="",
+    )
+    webhook_parameter: str = _field(
+        "WEBHOOK_PARAMETER",
+        "The SSM parameter (a SecureString) that holds a webhook's address; absent or empty: none.",
+        default="",
+    )
+    awake_alert_minutes: float = _field(
+        "AWAKE_ALERT_MINUTES",
+        "People are told when a GPU has been awake this long in one go; 0: never.",
+        unit="minutes",
+        default=240.0,
+    )
     region: str = _field("AWS_REGION", "AWS region; empty leaves it to boto3.", default="")
 
     @property

@@ -26,7 +26,7 @@ from chalicelib.errors import (
     Unavailable,
 )
 from chalicelib.settings import SettingsError
-from chalicelib.telemetry import logger
+from chalicelib.telemetry import correlated, logger
 
 PROBLEM = "application/problem+json"
 MAX_BODY = 64 * 1024
@@ -43,6 +43,8 @@ _STATUS: dict[type[Refused], HTTPStatus] = {
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+"""No more than this may come from outside into a log and into a command's comment."""
 _HOST_ARN = re.compile(r"arn:aws[a-z-]*:sts::\d{12}:assumed-role/[^/]+/([\w-]+)")
 
 
@@ -93,9 +95,7 @@ class ProblemApp(Chalice):
         except Exception as error:  # noqa: BLE001  # the outermost boundary; what is unexpected is logged in full
             status, detail, data = refusal(error)
             if status >= 500:
-                known_as = str(self.caller().context.get("requestId") or "")
-                about = {"path": path, "status": int(status), "correlation_id": known_as}
-                logger().exception("request failed", extra=about)
+                logger().exception("request failed", extra={"path": path, "status": int(status)})
             return Response(body=problem(status, detail, data), status_code=int(status))
 
     def caller(self) -> Request:
@@ -106,24 +106,36 @@ class ProblemApp(Chalice):
         return request
 
     def __call__(self, event: Any, context: Any) -> Any:
-        correlation_id = correlation(event)
+        with correlated(correlation(event)):
+            return self._answered(event, context)
+
+    def _answered(self, event: Any, context: Any) -> Any:
+        known_as = correlation(event)
         # Chalice would take an unknown path for a known one without methods.
         if ((event or {}).get("requestContext") or {}).get("resourcePath") in self.routes:
             answer = super().__call__(event, context)
         else:
             answer = _answer(HTTPStatus.NOT_FOUND, "There is no such path.")
-        answer["headers"] = {**answer.get("headers", {}), "X-Correlation-Id": correlation_id}
+        answer["headers"] = {**answer.get("headers", {}), "X-Correlation-Id": known_as}
         status = int(answer["statusCode"])
         if status >= 400:
-            answer = _as_problem(answer, HTTPStatus(status), correlation_id)
+            answer = _as_problem(answer, HTTPStatus(status), known_as)
         return answer
 
 
 def correlation(event: Any) -> str:
-    """API Gateway's request id; the thread that ties an HTTP call to everything it caused."""
+    """The caller's X-Request-Id where it is one, else API Gateway's: what ties a call to everything it caused."""
     if not isinstance(event, dict):
         return ""
+    for name, value in (event.get("headers") or {}).items():
+        if name.lower() == "x-request-id" and _REQUEST_ID.fullmatch(str(value)):
+            return str(value)
     return str((event.get("requestContext") or {}).get("requestId") or "")
+
+
+def invocation(event: Any) -> str:
+    """The request id of a tick's or an event's invocation, for `correlated`."""
+    return str(getattr(getattr(event, "context", None), "aws_request_id", ""))
 
 
 def _answer(status: HTTPStatus, detail: str) -> dict[str, Any]:

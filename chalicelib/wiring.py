@@ -10,11 +10,15 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from chalicelib.ports import Clock
+from chalicelib.ports import Clock, Notifier
 from chalicelib.services.context import Context
 from chalicelib.services.control import rules_of
 from chalicelib.settings import Settings
+
+if TYPE_CHECKING:
+    from chalicelib.aws.clients import Clients
 
 _lock = threading.Lock()
 _clock: Clock = time.time
@@ -39,6 +43,7 @@ def build(settings: Settings, clock: Clock = now) -> Context:
     from chalicelib.aws.clients import Clients
     from chalicelib.aws.commands import SsmCommands
     from chalicelib.aws.machines import Ec2Machines
+    from chalicelib.aws.metrics import EmfMetrics
     from chalicelib.aws.store import DynamoStore
 
     clients = Clients(settings.region)
@@ -51,7 +56,20 @@ def build(settings: Settings, clock: Clock = now) -> Context:
         clock=clock,
         wait=lambda seconds: _wait(seconds),
         artifacts=S3Artifacts(clients, settings.bucket_name) if settings.bucket_name else None,
+        notifiers=_notifiers(clients, settings),
+        metrics=EmfMetrics(settings.stack_name),
     )
+
+
+def _notifiers(clients: Clients, settings: Settings) -> dict[str, Notifier]:
+    from chalicelib.aws.notifier import SnsNotifier, WebhookNotifier, parameter
+
+    found: dict[str, Notifier] = {}
+    if settings.topic_arn:
+        found["topic"] = SnsNotifier(clients, settings.topic_arn)
+    if settings.webhook_parameter:
+        found["webhook"] = WebhookNotifier(parameter(clients, settings.webhook_parameter))
+    return found
 
 
 def context() -> Context:

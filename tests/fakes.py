@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from chalicelib.domain.machines import Machine, MachineState
+from chalicelib.domain.notification import Notification
 from chalicelib.domain.remote import CommandResult, CommandState, RemoteCommand
-from chalicelib.errors import CommandRefused, MachineRefused, RefusalKind, StoreConflict
-from chalicelib.ports import Check, Delete, Key, Put, Record, Turn, Write
+from chalicelib.errors import CommandRefused, MachineRefused, NotifyFailed, RefusalKind, StoreConflict
+from chalicelib.ports import Check, Delete, Key, Measure, Put, Record, Turn, Write
 
 
 class FakeClock:
@@ -190,3 +191,34 @@ class FakeArtifacts:
 
     def address(self, key: str, seconds: int) -> str:
         return f"https://bucket.example/{key}?for={seconds}"
+
+
+@dataclass
+class FakeNotifier:
+    """`chalicelib.ports.Notifier` that remembers what it was told."""
+
+    told: list[Notification] = field(default_factory=list)
+    tries: int = 0
+    broken: bool = False
+    meanwhile: Callable[[], object] = lambda: None
+    """What happens while it is telling."""
+
+    def tell(self, message: Notification) -> None:
+        self.tries += 1
+        self.meanwhile()
+        if self.broken:
+            raise NotifyFailed("it is broken")
+        self.told.append(message)
+
+
+@dataclass
+class FakeMetrics:
+    """`chalicelib.ports.Metrics` that keeps what was measured."""
+
+    emitted: list[Measure] = field(default_factory=list)
+
+    def emit(self, *measures: Measure) -> None:
+        self.emitted += measures
+
+    def of(self, name: str) -> list[float]:
+        return [one.value for one in self.emitted if one.name == name]

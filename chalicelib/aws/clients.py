@@ -61,6 +61,10 @@ class Clients:
         return self._client("s3", "s3", 3)
 
     @property
+    def sns(self) -> Any:
+        return self._client("sns", "sns", 2)
+
+    @property
     def ssm(self) -> SSMClient:
         client: SSMClient = self._client("ssm", "ssm", 3)
         return client

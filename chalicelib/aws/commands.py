@@ -10,6 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.domain.remote import DELIVERY_TIMEOUT_S, TAIL, CommandResult, CommandState, RemoteCommand
 from chalicelib.errors import CommandRefused
+from chalicelib.telemetry import correlation_id
 
 if TYPE_CHECKING:
     from chalicelib.aws.clients import Clients
@@ -37,7 +38,7 @@ class SsmCommands:
                 InstanceIds=[instance_id],
                 DocumentName=command.document,
                 Parameters=command.parameters,
-                Comment=command.comment[:100],
+                Comment=_comment(command.comment),
                 TimeoutSeconds=DELIVERY_TIMEOUT_S,
                 **more,
             )
@@ -53,6 +54,12 @@ class SsmCommands:
             raise
         output = "\n".join(one for one in (said["StandardOutputContent"], said["StandardErrorContent"]) if one)
         return CommandResult(_state(said["Status"], said["StatusDetails"]), said["ResponseCode"], output[-TAIL:])
+
+
+def _comment(words: str) -> str:
+    """What the command is for, and the id of the call that caused it; SSM takes 100 characters."""
+    known_as = correlation_id()
+    return (f"{words[:55]} [{known_as}]" if known_as else words)[:100]
 
 
 def _state(status: str, details: str) -> CommandState:

@@ -1,4 +1,5 @@
-"""What a person must hear of, said once while it lasts: no capacity, a quota, a failing machine, the budget."""
+"""What a person must hear of, said once while it lasts: no capacity, a quota, a failing machine, the budget, a
+certificate near its end, a GPU that is awake for long."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from chalicelib.domain.capacity import ladder
-from chalicelib.domain.machines import MachineState, Observation, View
+from chalicelib.domain.machines import MachineState, Observation, Report, View
 from chalicelib.domain.rules import Rules, admission
 from chalicelib.domain.wishes import Wishes
 
@@ -34,6 +35,21 @@ def alerts(
         if view.memory.failures >= FAILING
     ]
     found += [
+        Alert(f"broken#{view.instance_id}", "gpu.broken", view.instance_id, report.cause or "its service failed")
+        for view in observation.gpus
+        if (report := view.fresh(now)) is not None and report.status == "failed"
+    ]
+    found += [
+        Alert(f"awake#{view.instance_id}#{since:.0f}", "gpu.awake_long", view.instance_id, _awake(since, rules, now))
+        for view in observation.gpus
+        if (since := view.memory.awake_since) is not None and 0 < rules.awake_alert_s <= now - since
+    ]
+    found += [
+        Alert(f"certificate#{view.instance_id}", "edge.certificate", view.instance_id, _certificate(report))
+        for view in observation.edges
+        if (report := view.fresh(now)) is not None and _near_its_end(report)
+    ]
+    found += [
         Alert(f"lost#{view.instance_id}", "gpu.lost", view.instance_id, _lost(view, rules, now))
         for view in observation.gpus
         if view.machine.state is MachineState.RUNNING and view.silent(now)
@@ -51,6 +67,27 @@ def alerts(
             action = "gpu.quota" if steps.quota else "gpu.no_capacity"
             found.append(Alert(blocked, action, asleep[0].instance_id, steps.cause))
     return tuple(found)
+
+
+RENEWED_AT = 1 / 3
+"""The share of its life that is left when a certificate is renewed (Caddy's rule)."""
+
+
+def _near_its_end(report: Report) -> bool:
+    """Half of what is left at the renewal has gone, and it was not renewed."""
+    if report.cert_days is None or report.cert_life_days is None:
+        return False
+    return report.cert_days < report.cert_life_days * RENEWED_AT / 2
+
+
+def _certificate(report: Report) -> str:
+    days = report.cert_days or 0.0
+    left = f"{days:.0f} days" if days >= 2 else f"{max(0.0, days * 24):.0f} hours"
+    return f"the edge's certificate is good for {left} more and was not renewed"
+
+
+def _awake(since: float, rules: Rules, now: float) -> str:
+    return f"it has been awake since {rules.clock(since, now)}, {(now - since) / 3600:.1f} hours"
 
 
 def scarce(observation: Observation, rules: Rules, now: float) -> str:

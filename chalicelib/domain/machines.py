@@ -89,6 +89,7 @@ class Report:
     """Of the GPU hosts that are awake, those that take no connection of this edge."""
     ca_pem: str | None = None
     cert_days: float | None = None
+    cert_life_days: float | None = None
 
     def fresh(self, now: float) -> bool:
         """Whether it speaks of now."""

@@ -33,6 +33,8 @@ class Rules:
     """Whether streams need a ticket, so that nobody can stream on a machine that never was ready."""
     idle_least_s: float | None = None
     """The least that is learned; None: nothing is, the linger is `idle_s`."""
+    awake_alert_s: float = 0.0
+    """People are told of a GPU that has been awake this long in one go; 0: never."""
     idle_because: str = ""
     """Why `idle_s` is what was learned, in words."""
 

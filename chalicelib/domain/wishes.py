@@ -44,6 +44,8 @@ class Session:
     """"closed", "expired", "stop" or "night": the last two leave the closing of streams to the drain."""
     latency: Any = None
     lost_seconds: float | None = None
+    audio_seconds: float | None = None
+    words: float | None = None
     host: str = ""
     """Where its place is, or was last (`places.host_of`); empty before the first."""
     epoch: int = 0

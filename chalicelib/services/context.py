@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from chalicelib.domain.rules import Rules
-from chalicelib.ports import Artifacts, Clock, Commands, Machines, Store
+from chalicelib.ports import Artifacts, Clock, Commands, Machines, Metrics, NoMetrics, Notifier, Store
 from chalicelib.services.control import WISHES
 from chalicelib.services.events import Cause
 from chalicelib.services.reconcile import Reconciler
@@ -27,6 +27,9 @@ class Context:
     """Waits so many seconds by `clock`."""
     artifacts: Artifacts | None = None
     """None where the stack has no bucket."""
+    notifiers: Mapping[str, Notifier] = field(default_factory=dict)
+    """The channels by which people are told, by name."""
+    metrics: Metrics = field(default_factory=NoMetrics)
 
     @property
     def reconciler(self) -> Reconciler:
@@ -39,6 +42,7 @@ class Context:
             self.clock,
             self.settings.monthly_budget,
             self.wait,
+            self.metrics,
         )
 
     def reconcile(self, cause: Cause, wish: int | None = None) -> None:

@@ -149,6 +149,7 @@ def rules_of(settings: Settings) -> Rules:
         stuck_s=settings.stop_max_minutes * 60,
         zone=zone_of(settings),
         tickets=settings.require_ticket,
+        awake_alert_s=settings.awake_alert_minutes * 60,
     )
 
 

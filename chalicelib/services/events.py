@@ -10,6 +10,7 @@ from typing import Any
 from chalicelib.domain.times import from_text, to_text
 from chalicelib.errors import BadRequest
 from chalicelib.ports import Key, Put, Store
+from chalicelib.telemetry import correlation_id
 
 EVENTS = "events"
 KEPT_S = 90 * 86400.0
@@ -36,6 +37,7 @@ def event(now: float, cause: Cause, action: str, target: str, reason: str) -> Pu
         "target": target,
         "reason": reason,
         "trigger": cause.trigger,
+        "correlation_id": correlation_id(),
     }
     # Several acts may share a millisecond; the count keeps those of one container in order.
     return Put(Key(EVENTS, f"{at}_{next(_sequence):08d}{secrets.token_hex(4)}"), data, expires_at=now + KEPT_S)

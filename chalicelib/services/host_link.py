@@ -196,6 +196,7 @@ def _taken(memory: Memory, body: Mapping[str, Any], before: Report | None, now: 
             down=_addresses(body.get("gpus_down") or [], "gpus_down"),
             ca_pem=_text(body, "ca_pem", None),
             cert_days=_number(body, "cert_days", None),
+            cert_life_days=_number(body, "cert_life_days", None),
         )
     streams = _streams(body.get("streams") or [])
     same_boot = before is not None and before.boot_id == common.boot_id

@@ -1,6 +1,6 @@
 """What a pass tells people: alerts that hold, bookings that are ready or late, the receipt of a time awake.
 
-All become events, each once; a notifier reads them from there.
+All become events, each once, and messages that wait for the next tick (`notifications`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from chalicelib.services.control import (
     spans_from,
 )
 from chalicelib.services.events import Cause, event
+from chalicelib.services.outbox import tell
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,13 @@ def notice_writes(told: Notices, control: Control, cause: Cause, now: float) -> 
     writes: list[Write] = []
     if set(told.keys) != set(control.notices):
         writes.append(Put(NOTICES, {"keys": list(told.keys)}, expect=control.version(NOTICES)))
-    writes += [event(now, cause, one.action, one.target, one.reason) for one in told.alerts]
+    for alert in told.alerts:
+        writes += told_event(now, cause, alert.action, alert.target, alert.reason)
     for one in told.bookings:
         key = booking_key(one.booking.id)
         kept = None if one.booking.zone else one.booking.end + KEPT_S
         writes.append(Put(key, data_of(one.booking), control.version(key), kept))
-        writes.append(event(now, cause, one.action, one.booking.id, one.reason))
+        writes += told_event(now, cause, one.action, one.booking.id, one.reason)
     return writes
 
 
@@ -99,5 +101,10 @@ def span_writes(spans: Iterable[Span], control: Control, rules: Rules, cause: Ca
     for ended in spans:
         span = with_sessions(ended, control.wishes.sessions)
         writes.append(Put(Key(LEDGER, f"{to_text(span.started_at)}#{span.instance_id}"), data_of(span)))
-        writes.append(event(now, cause, "gpu.receipt", span.instance_id, receipt(span, rules.clock)))
+        writes += told_event(now, cause, "gpu.receipt", span.instance_id, receipt(span, rules.clock))
     return writes
+
+
+def told_event(now: float, cause: Cause, action: str, target: str, reason: str) -> list[Write]:
+    """An event that people are told of as well."""
+    return [event(now, cause, action, target, reason), tell(now, action, target, reason)]

@@ -15,7 +15,7 @@ AWS calls of a pass with nothing to do: one for the turn, one DynamoDB Query, on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import assert_never
 
@@ -42,7 +42,21 @@ from chalicelib.domain.remote import restart_gpu
 from chalicelib.domain.rules import Rules
 from chalicelib.domain.wishes import Session
 from chalicelib.errors import CommandRefused, MachineRefused, RefusalKind, StoreConflict
-from chalicelib.ports import Check, Clock, Commands, Delete, Machines, Put, Store, Write
+from chalicelib.ports import (
+    Check,
+    Clock,
+    Commands,
+    Delete,
+    Machines,
+    Measure,
+    Metrics,
+    NoMetrics,
+    Put,
+    Store,
+    Unit,
+    Write,
+)
+from chalicelib.services import measures
 from chalicelib.services.control import (
     HISTORY,
     KEPT_S,
@@ -138,6 +152,7 @@ class Reconciler:
     clock: Clock
     budget: float = 0.0
     wait: Callable[[float], None] = lambda _seconds: None
+    metrics: Metrics = field(default_factory=NoMetrics)
 
     def run(self, cause: Cause, wish: int | None = None) -> None:
         """One pass, and another whenever the wishes moved meanwhile. Never raises for EC2's or SSM's refusals.
@@ -182,6 +197,8 @@ class Reconciler:
     def _pass(self, cause: Cause) -> _Outcome:
         """SETTLED when all wishes known by now are served, or another pass is on to them."""
         seen = self._observe(cause)
+        if cause.trigger == "tick":
+            self.metrics.emit(*measures.of_now(seen.observation, seen.now))
         if seen.nothing_to_do or seen.control.lock_until > seen.now:
             return _Outcome.SETTLED
         generation = self._lock(seen)
@@ -193,6 +210,8 @@ class Reconciler:
             seen = self._observe(cause)
             if not seen.nothing_to_do:
                 climbs = self._carry_out(seen, cause, lock)
+                took = Measure("ReconcileSeconds", round(self.clock() - seen.now, 3), Unit.SECONDS)
+                self.metrics.emit(took, *measures.of_wakes(seen.wakes), *measures.of_spans(seen.spans))
         finally:
             self._release(generation)
         if climbs:
@@ -330,6 +349,8 @@ class Reconciler:
                 event(self.clock(), cause, f"{verb}_refused", decision.instance_id, str(error)),
             )
             return False
+        about = {"action": verb, "target": decision.instance_id, "reason": decision.reason, "trigger": cause.trigger}
+        logger().info("acted", extra=about)
         done, span = _done(view.machine, memory, decision, seen.now)
         writes: list[Write] = [
             lock,
@@ -341,6 +362,7 @@ class Reconciler:
         if span is not None:
             writes += span_writes([span], seen.control, seen.rules, cause, seen.now)
         self.store.write(*writes)
+        self.metrics.emit(*measures.of_spans([span] if span is not None else []))
         return False
 
 

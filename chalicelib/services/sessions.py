@@ -23,6 +23,7 @@ from chalicelib.services.context import Context
 from chalicelib.services.control import GAPS, KEPT_S, Control, data_of, load, session_key
 from chalicelib.services.estimates import eta
 from chalicelib.services.events import Cause, event
+from chalicelib.services.measures import of_heartbeat
 from chalicelib.services.ticket_keys import ensure_keys
 from chalicelib.services.tokens import Principal, Role
 
@@ -116,7 +117,10 @@ def look(context: Context, principal: Principal, session_id: str) -> dict[str, A
 
 
 def heartbeat(context: Context, principal: Principal, session_id: str, said: Mapping[str, Any]) -> dict[str, Any]:
-    """Extend the session; `said` may carry latency and lost_seconds as the client measured them."""
+    """Extend the session; `said` may carry what the client measured: latency, lost_seconds, audio_seconds, words.
+
+    The last three count from the session's beginning.
+    """
     for _ in range(ATTEMPTS):
         control = load(context.store)
         now = context.clock()
@@ -128,6 +132,7 @@ def heartbeat(context: Context, principal: Principal, session_id: str, said: Map
             context.store.write(Put(key, data_of(extended), control.version(key), session.max_at + KEPT_S))
         except StoreConflict:
             continue  # the host link extended it at the same moment, or a pass ended it: look again
+        context.metrics.emit(*of_heartbeat(session, extended))
         return look(context, principal, session_id)
     raise Unavailable("The session is being changed by others; send the heartbeat again.")
 

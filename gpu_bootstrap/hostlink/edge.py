@@ -36,6 +36,7 @@ class Edge:
         self._seen: dict[str, Any] = {}
         self._looked_at = -math.inf
         self._cert_days: float | None = None
+        self._cert_life_days: float | None = None
         self._cert_looked_at = -math.inf
 
     def observe(self) -> dict[str, Any]:
@@ -53,6 +54,7 @@ class Edge:
             "gpus_down": sorted(host for host, port in self._watched if not takes_connections(host, port)),
             "ca_pem": self._ca_pem(),
             "cert_days": self._days_of_certificate(),
+            "cert_life_days": self._cert_life_days,
         }
         return report if cause is None else {**report, "cause": cause}
 
@@ -115,7 +117,9 @@ class Edge:
                     socket.create_connection(address, timeout=HEALTH_TIMEOUT_S) as plain,
                     tls.wrap_socket(plain, server_hostname=url.hostname) as secure,
                 ):
-                    ends = ssl.cert_time_to_seconds(str((secure.getpeercert() or {})["notAfter"]))
+                    shown = secure.getpeercert() or {}
+                    begins, ends = (ssl.cert_time_to_seconds(str(shown[one])) for one in ("notBefore", "notAfter"))
+                self._cert_life_days = round((ends - begins) / 86400, 2)
                 self._cert_days = round((ends - time.time()) / 86400, 2)
             except (OSError, KeyError, ValueError):
                 self._cert_days = None

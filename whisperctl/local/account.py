@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from chalicelib.aws.store import DynamoStore
 
 REGION = "us-east-1"
+ACCOUNT = "123456789012"
 ROLES = ("operator", "speaker", "viewer")
 GPU_TYPE = "g4dn.xlarge"
 EDGE_TYPE = "t4g.nano"
@@ -46,6 +47,8 @@ def put_environment(env: MutableMapping[str, str], options: LocalOptions, aws_en
             "IDLE_MINUTES": f"{options.idle_minutes:g}",
             "NIGHT": options.night,
             "GPU_TYPES": options.gpu_types,
+            "TOPIC_ARN": f"arn:aws:sns:{REGION}:{ACCOUNT}:{options.stack_name}",
+            "WEBHOOK_PARAMETER": f"/{options.stack_name}/webhook",
             "REQUIRE_TICKET": "true" if options.require_ticket else "false",
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
@@ -75,6 +78,7 @@ def create_table_and_documents(options: LocalOptions) -> DynamoStore:
     clients = Clients(REGION)
     clients.s3.create_bucket(Bucket=bucket_name(options))
     clients.dynamodb.create_table(**table_definition(options.stack_name))
+    clients.sns.create_topic(Name=options.stack_name)
     for name, content in documents(options.stack_name).items():
         clients.ssm.create_document(
             Name=name, Content=json.dumps(content), DocumentType="Command", DocumentFormat="JSON"
