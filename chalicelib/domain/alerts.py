@@ -37,7 +37,7 @@ def alerts(
     found += [
         Alert(f"broken#{view.instance_id}", "gpu.broken", view.instance_id, report.cause or "its service failed")
         for view in observation.gpus
-        if (report := view.fresh(now)) is not None and report.status == "failed"
+        if (report := view.current()) is not None and report.status == "failed"
     ]
     found += [
         Alert(f"awake#{view.instance_id}#{since:.0f}", "gpu.awake_long", view.instance_id, _awake(since, rules, now))
@@ -47,7 +47,7 @@ def alerts(
     found += [
         Alert(f"certificate#{view.instance_id}", "edge.certificate", view.instance_id, _certificate(report))
         for view in observation.edges
-        if (report := view.fresh(now)) is not None and _near_its_end(report)
+        if (report := view.report) is not None and _near_its_end(report)
     ]
     found += [
         Alert(f"lost#{view.instance_id}", "gpu.lost", view.instance_id, _lost(view, rules, now))
