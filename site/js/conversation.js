@@ -257,19 +257,22 @@ export class Conversation {
     this.#endHeartbeats();
     this.#stopped = true;
     await this.#capture?.stop();
-    this.#change({ lostSeconds: this.#lost });
-    const session = this.#session;
+    // Every word stands there, or never will: nobody need wait for the API to hear of it.
+    this.#change({ lostSeconds: this.#lost, stage: this.#outcome() });
+    this.#close(this.#session);
     this.#session = null;
-    if (session) {
-      try {
-        if (this.progress.lostSeconds) await this.#api.heartbeat(session.id, { lost_seconds: this.progress.lostSeconds });
-        await this.#api.closeSession(session.id);
-      } catch (error) {
-        // Already over is what was wanted; without a heartbeat it ends by itself.
-        if (error.status !== 404 && error.status !== 410) this.#change({ notice: error.message });
-      }
+  }
+
+  /** Tell the API that it is over; it outlives the page, and nobody waits for it. */
+  async #close(session) {
+    if (!session) return;
+    try {
+      if (this.progress.lostSeconds) await this.#api.heartbeat(session.id, { lost_seconds: this.progress.lostSeconds });
+      await this.#api.closeSession(session.id, { keepalive: true });
+    } catch (error) {
+      // Already over is what was wanted; without a heartbeat it ends by itself.
+      if (error.status !== 404 && error.status !== 410) this.#change({ notice: error.message });
     }
-    this.#change({ stage: this.#outcome() });
   }
 
   #outcome() {
