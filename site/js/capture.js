@@ -30,7 +30,7 @@ const BEHIND = 1;
 /**
  * Ask for the microphone and begin recording.
  * @param {(samples: Float32Array) => void} onSamples
- * @param {() => void} onEnded the microphone went away by itself
+ * @param {() => void} onEnded the microphone went away by itself, and there is no other
  * @param {Wish} [wish]
  * @param {(notice: {sentence: string, gap: number}) => void} [onNotice] something a person should know, "" when it is
  *   over; `gap`: seconds that were not recorded since the last notice
@@ -47,7 +47,7 @@ export async function openCapture(onSamples, onEnded, wish = {}, onNotice = () =
   try {
     media = await navigator.mediaDevices.getUserMedia({ audio: constraints(wish) });
     opened = await openContext(media);
-    return record(media, opened, { onSamples, onEnded, onNotice });
+    return record(media, opened, { onSamples, onEnded, onNotice, wish });
   } catch (error) {
     release(media, opened?.context);
     throw new CaptureError(REASONS.get(error.name) ?? `Recording failed: ${error.message}.`, { cause: error });
@@ -84,10 +84,11 @@ async function openContext(media) {
   throw refused;
 }
 
-function record(media, { context, source }, { onSamples, onEnded, onNotice }) {
+function record(media, { context, source }, { onSamples, onEnded, onNotice, wish }) {
   const recorder = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 1, channelCount: 1 });
   const gaps = new Gaps();
   let stopping = false;
+  let leave = () => {};
   const finished = new Promise((resolve) => {
     recorder.port.onmessage = ({ data }) => {
       if (data === null) {
@@ -99,14 +100,42 @@ function record(media, { context, source }, { onSamples, onEnded, onNotice }) {
       if (gap) onNotice({ sentence: `${gap.toFixed(1)} s were not recorded: this device slept or was busy.`, gap });
     };
   });
-  source.connect(recorder);
   recorder.connect(context.destination); // silent; some browsers run only what leads to an output
-  const [track] = media.getAudioTracks();
   const say = (sentence) => !stopping && onNotice({ sentence, gap: 0 });
-  const heard = {
-    mute: () => say("The microphone gives no sound: another program or a switch on it holds it."),
-    unmute: () => say(""),
-  };
+
+  function listenTo(found, node) {
+    const [track] = found.getAudioTracks();
+    const heard = {
+      mute: () => say("The microphone gives no sound: another program or a switch on it holds it."),
+      unmute: () => say(""),
+      ended: () => replace(),
+    };
+    node.connect(recorder);
+    for (const [name, listener] of Object.entries(heard)) track.addEventListener(name, listener);
+    leave = () => {
+      for (const [name, listener] of Object.entries(heard)) track.removeEventListener(name, listener);
+      node.disconnect();
+      release(found);
+    };
+  }
+
+  /** The microphone is gone: the next one of this device carries on, in the same recording. */
+  async function replace() {
+    leave();
+    leave = () => {};
+    let other;
+    try {
+      other = await navigator.mediaDevices.getUserMedia({ audio: constraints({ ...wish, device: "" }) });
+      if (stopping) return release(other);
+      listenTo(other, context.createMediaStreamSource(other));
+    } catch {
+      release(other);
+      if (!stopping) onEnded();
+      return;
+    }
+    say(`The microphone went away; recording goes on with ${other.getAudioTracks()[0].label || "another one"}.`);
+  }
+
   const stateChanged = () => {
     if (stopping || context.state === "running") {
       say("");
@@ -117,22 +146,21 @@ function record(media, { context, source }, { onSamples, onEnded, onNotice }) {
     context.resume().catch(() => say("Recording is interrupted by this device; touch the page to go on."));
   };
   const touched = () => context.state !== "running" && !stopping && context.resume().catch(() => {});
-  track.addEventListener("ended", onEnded, { once: true });
-  for (const [name, listener] of Object.entries(heard)) track.addEventListener(name, listener);
+  const [{ label }] = media.getAudioTracks();
+  listenTo(media, source);
   context.addEventListener("statechange", stateChanged);
   for (const name of ["pointerdown", "visibilitychange"]) document.addEventListener(name, touched);
   return {
-    label: track.label,
+    label,
     native: context.sampleRate,
     async stop() {
       stopping = true;
-      track.removeEventListener("ended", onEnded);
       for (const name of ["pointerdown", "visibilitychange"]) document.removeEventListener(name, touched);
       recorder.port.postMessage("stop");
       // A context that the system suspended hands nothing over any more.
       await Promise.race([finished, new Promise((resolve) => setTimeout(resolve, 1000))]);
-      source.disconnect();
-      release(media, context);
+      leave();
+      release(null, context);
     },
   };
 }

@@ -12,7 +12,7 @@ import { Paper } from "./paper.js";
 import { savingDialogue } from "./saving.js";
 import { settingsDialogue } from "./settings.js";
 import { SignalCheck, signalWords } from "./signal.js";
-import { detailWords } from "./telling.js";
+import { detailWords, lostShown } from "./telling.js";
 import { keepAwake } from "./wakelock.js";
 import { clockWords, idleWords, stageWords } from "./words.js";
 import { localZone } from "./zones.js";
@@ -235,6 +235,7 @@ function render() {
   show("discard", kept);
   write("phase", phaseWords(progress));
   write("elapsed", progress ? clockWords(stage === "waking" ? elapsed() : page.conversation.recordedSeconds) : "");
+  write("lost", progress ? lostShown(progress) : "");
   const late = page.delays.percentiles;
   write("detail", progress ? detailWords(progress, { elapsed: elapsed(), late: late.total, growing: page.growing }) : idleHint());
   at("detail").classList.toggle("warning", stage === "live" && (page.growing || progress.slow));

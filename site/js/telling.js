@@ -26,20 +26,24 @@ export function detailWords(progress, { elapsed, late, growing }) {
   }
 }
 
+/** What stands beside the clock as long as somebody is recorded: nothing is lost, or the truth. */
+export function lostShown({ stage, lostSeconds }) {
+  return ["waking", "live", "reconnecting", "finishing"].includes(stage) ? `${lostSeconds.toFixed(1)} s lost` : "";
+}
+
 /** How long waking usually takes, and how long it has taken this time; "" while nobody knows. */
 function wakingWords(usual, elapsed) {
   if (usual === null) return "";
   return `Usually ${estimateWords(usual)}, this time ${Math.floor(elapsed)} s so far.`;
 }
 
-function liveWords({ lostSeconds, behind, slow, reconnects }, late, growing) {
-  const lost = `${lostSeconds.toFixed(1)} s lost`;
+function liveWords({ behind, slow, reconnects }, late, growing) {
   const seconds = `${Math.round(behind)} s behind`;
-  if (slow) return `Slow network: what you say is kept, the words are ${seconds}. ${lost}`;
-  if (growing) return `The words fall back, ${seconds} by now: the GPU is busy, what you say is kept. ${lost}`;
+  if (slow) return `Slow network: what you say is kept, the words are ${seconds}.`;
+  if (growing) return `The words fall back, ${seconds} by now: the GPU is busy, what you say is kept.`;
   // While a whole sentence is open its words are decoded, not final: that is no backlog.
-  if (reconnects > 0 && behind > BEHIND) return `Catching up, ${seconds}. ${lost}`;
-  return late ? `${lost}, words final after ${late.p50.toFixed(1)} s (most within ${late.p95.toFixed(1)} s)` : lost;
+  if (reconnects > 0 && behind > BEHIND) return `Catching up, ${seconds}.`;
+  return late ? `Words final after ${late.p50.toFixed(1)} s, most within ${late.p95.toFixed(1)} s.` : "";
 }
 
 function keptWords({ usual, phase, reconnects }, elapsed) {

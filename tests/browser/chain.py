@@ -16,7 +16,6 @@ import wave
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -242,15 +241,21 @@ def _place(recorded: Samples, beginning: Samples, near: int) -> int:
 
 
 def said_twice(reference: str, heard: str) -> list[str]:
-    """Pairs of words that were heard more often than they were said, and single words repeated at once."""
+    """Up to eight words that follow themselves, and three in a row heard more often than they were said.
+
+    Pairs may come twice by mishearing ("today the" as "to the"); what a seam doubles stands beside itself.
+    """
     words, said = plain_words(heard).split(), plain_words(reference).split()
-    spoken = Counter(pairwise(said))
-    found = Counter(pairwise(words))
-    return [
-        " ".join(pair)
-        for pair, count in found.items()
-        if count > max(1, spoken[pair]) or (pair[0] == pair[1] and not spoken[pair])
+    doubled = [
+        " ".join(words[at : at + 2 * count])
+        for count in range(1, 9)
+        for at in range(len(words) - 2 * count + 1)
+        if words[at : at + count] == words[at + count : at + 2 * count]
     ]
+    spoken = f" {' '.join(said)} "
+    found, known = (Counter(zip(all_of, all_of[1:], all_of[2:], strict=False)) for all_of in (words, said))
+    again = [" ".join(three) for three, count in found.items() if count > max(1, known[three])]
+    return [run for run in doubled if f" {run} " not in spoken] + again
 
 
 def microphone(target: Path, clips: Sequence[Path], before_s: float, after_s: float, pause_s: float = 0.5) -> str:

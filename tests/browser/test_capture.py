@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from playwright.sync_api import Page, expect
 
 from tests.browser.pages import scripted_page
-from tests.browser.scripted import TOKEN
+from tests.browser.scripted import TOKEN, Scripted
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.chromium
@@ -63,3 +63,57 @@ def test_what_is_played_arrives(open_page: Callable[..., Page], tmp_path: Path, 
     assert likeness(heard, played) > 0.98
     if native_only:
         assert page.evaluate("window.nativeRate") not in (None, RATE)
+
+
+# Keeps what the page opened, so that a test can do to it what a system does.
+OPENED = """
+window.tracks = [];
+window.contexts = [];
+window.noOther = false;
+const media = MediaDevices.prototype.getUserMedia;
+MediaDevices.prototype.getUserMedia = async function (wish) {
+  if (window.noOther) throw new DOMException("none", "NotFoundError");
+  const stream = await media.call(this, wish);
+  window.tracks.push(stream.getAudioTracks()[0]);
+  return stream;
+};
+const Context = window.AudioContext;
+window.AudioContext = class extends Context {
+  constructor(options) {
+    super(options);
+    window.contexts.push(this);
+  }
+};
+"""
+
+
+def test_what_a_system_does_to_a_microphone(open_page: Callable[..., Page], tmp_path: Path) -> None:
+    page = open_page(clip=CLIP)
+    page.add_init_script(OPENED)
+    with scripted_page(tmp_path, Scripted(waking=[])) as (address, server):
+        page.goto(f"{address}#token={TOKEN}")
+        page.get_by_test_id("start").click()
+        phase, detail = page.get_by_test_id("phase"), page.locator("#detail")
+        wait_until(lambda: server.seconds > 0.5, 30, "samples to come")
+
+        page.evaluate("tracks[0].dispatchEvent(new Event('mute'))")
+        expect(detail).to_have_text("The microphone gives no sound: another program or a switch on it holds it.")
+        expect(page.get_by_test_id("lost")).to_have_text("0.0 s lost")
+        page.evaluate("tracks[0].dispatchEvent(new Event('unmute'))")
+        expect(detail).not_to_contain_text("no sound")
+
+        page.evaluate("contexts[0].suspend()")  # as a phone call does
+        wait_until(lambda: page.evaluate("contexts[0].state") == "running", 10, "the context to run again")
+        before = server.seconds
+        wait_until(lambda: server.seconds > before + 0.5, 20, "samples to come again")
+
+        page.evaluate("tracks[0].dispatchEvent(new Event('ended'))")
+        expect(detail).to_contain_text("The microphone went away; recording goes on with")
+        before = server.seconds
+        wait_until(lambda: server.seconds > before + 0.5, 20, "the other microphone's samples")
+        assert page.evaluate("tracks.length") == 2
+
+        page.evaluate("window.noOther = true; tracks[1].dispatchEvent(new Event('ended'))")
+        expect(phase).to_have_text("Finished", timeout=20_000)
+    assert server.wrong == []
+    assert server.ended

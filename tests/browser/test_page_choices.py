@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import datetime
+import zoneinfo
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,3 +105,54 @@ def test_what_was_said_is_kept_here_unless_told_otherwise(open_page: OpenPage, t
             expect(page.get_by_test_id("recordings")).not_to_contain_text("not finished")
         else:
             expect(page.locator("#empty")).to_be_visible()
+
+
+def test_times_of_paragraphs_in_a_zone_and_of_words(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    with scripted_page(tmp_path, Scripted(waking=[])) as (address, server):
+        opened(page, address)
+        page.get_by_role("button", name="Settings").click()
+        page.get_by_label("Exact times of words").check()
+        page.get_by_label("Show the time of each paragraph").check()
+        page.get_by_label("Times in").select_option("Asia/Tokyo")
+        page.get_by_role("button", name="Done").click()
+        page.get_by_test_id("start").click()
+        expect(page.get_by_test_id("transcript")).to_contain_text(LINES[0][2], timeout=20_000)
+        page.get_by_test_id("stop").click()
+        expect(page.get_by_test_id("phase")).to_have_text("Finished")
+        shown = page.get_by_test_id("transcript").locator("time").first
+        moment = datetime.datetime.fromisoformat(shown.get_attribute("datetime") or "")
+        assert shown.text_content() == f"{moment.astimezone(zoneinfo.ZoneInfo('Asia/Tokyo')):%H:%M:%S}"
+    assert server.handshakes[0]["word_timestamps"] is True
+
+
+def test_a_microphone_is_tried_before_anything_is_recorded(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    with scripted_page(tmp_path, Scripted(waking=[])) as (address, server):
+        opened(page, address)
+        page.get_by_role("button", name="Settings").click()
+        page.get_by_role("button", name="Try it").click()
+        expect(page.get_by_test_id("try-words")).to_contain_text("You are heard well, by Fake", timeout=20_000)
+        page.get_by_role("button", name="Done").click()
+        page.get_by_role("button", name="Settings").click()
+        expect(page.get_by_test_id("try-words")).to_be_empty()
+        expect(page.locator("#choice-device option").nth(1)).to_contain_text("Fake")
+        assert server.offered == []
+
+
+def test_a_sound_file_may_be_dropped_on_the_page(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    with scripted_page(tmp_path, Scripted(waking=[])) as (address, server):
+        opened(page, address)
+        content = base64.b64encode(CLIP.read_bytes()).decode()
+        page.evaluate(
+            """(content) => {
+              const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+              const dataTransfer = new DataTransfer();
+              dataTransfer.items.add(new File([bytes], "train.wav", { type: "audio/wav" }));
+              document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+            }""",
+            content,
+        )
+        expect(page.get_by_test_id("phase")).to_have_text("Finished", timeout=20_000)
+        assert len(server.audio) == 4 * (len(CLIP.read_bytes()) - 44) // 2

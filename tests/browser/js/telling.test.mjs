@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { Journal, diagnostics } from "../../../site/js/journal.js";
-import { detailWords } from "../../../site/js/telling.js";
+import { detailWords, lostShown } from "../../../site/js/telling.js";
 
 const QUIET = { elapsed: 0, late: null, growing: false };
 const progress = (changes) => ({
@@ -23,17 +23,25 @@ test("waking says how long it usually takes and how long it takes this time", ()
   assert.equal(detailWords({ ...stopped, phase: "ready" }, QUIET), kept);
 });
 
-test("while it is live: what is lost, how late words are, and what is wrong, the worst first", () => {
+test("while it is live: how late words are, and what is wrong, the worst first", () => {
   const late = { p50: 1.24, p95: 2.5 };
-  assert.equal(detailWords(progress(), QUIET), "0.0 s lost");
-  assert.equal(detailWords(progress(), { ...QUIET, late }), "0.0 s lost, words final after 1.2 s (most within 2.5 s)");
-  assert.equal(detailWords(progress({ behind: 8, reconnects: 1 }), { ...QUIET, late }), "Catching up, 8 s behind. 0.0 s lost");
+  assert.equal(detailWords(progress(), QUIET), "");
+  assert.equal(detailWords(progress(), { ...QUIET, late }), "Words final after 1.2 s, most within 2.5 s.");
+  assert.equal(detailWords(progress({ behind: 8, reconnects: 1 }), { ...QUIET, late }), "Catching up, 8 s behind.");
   assert.equal(
     detailWords(progress({ behind: 9.2 }), { ...QUIET, late, growing: true }),
-    "The words fall back, 9 s behind by now: the GPU is busy, what you say is kept. 0.0 s lost",
+    "The words fall back, 9 s behind by now: the GPU is busy, what you say is kept.",
   );
   assert.match(detailWords(progress({ behind: 9, slow: true }), { ...QUIET, growing: true }), /^Slow network: /);
   assert.equal(detailWords(progress({ notice: "Closing at 22:05." }), QUIET), "Closing at 22:05.");
+});
+
+test("what is lost is told as long as somebody is recorded, whatever else is told", () => {
+  for (const stage of ["waking", "live", "reconnecting", "finishing"]) {
+    assert.equal(lostShown(progress({ stage, notice: "Closing at 22:05." })), "0.0 s lost");
+  }
+  assert.equal(lostShown(progress({ lostSeconds: 1.26 })), "1.3 s lost");
+  assert.equal(lostShown(progress({ stage: "finished" })), "");
 });
 
 test("at the end: the truth", () => {
