@@ -43,8 +43,8 @@ poison: setup  ## 2,000 connections that mean harm against one launcher (POISON=
 try-whisperlive: setup  ## VERSION=0.10.0: seams, launcher suite and defects with another WhisperLive; exit 0 if safe
 	@$(PY) -m bench.try_whisperlive $(or $(VERSION),$(error name a version: make try-whisperlive VERSION=0.10.0))
 
-package: setup  ## the Lambda package under build/lambda
-	$(PY) -m tests.package.build build/lambda
+package: setup  ## the Lambdas' archive and the stack's template into build/aws
+	$(PY) -m whisperctl.packaging build/aws
 
 screenshots: setup  ## pictures of the page into docs/img
 	$(PY) -m tests.browser.screenshots
