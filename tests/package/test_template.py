@@ -20,11 +20,13 @@ pytestmark = pytest.mark.timeout(600)  # pip downloads, and the linter takes its
 STACK = "whisperlive"
 NOT_IN_MOTO = {
     "AWS::ApiGateway::Account",
+    "AWS::Budgets::Budget",
     "AWS::CloudWatch::Alarm",
     "AWS::EC2::EIPAssociation",
     "AWS::EC2::SecurityGroupEgress",
     "AWS::Lambda::EventInvokeConfig",
     "AWS::S3::BucketPolicy",
+    "AWS::SNS::Subscription",
 }
 """Types that moto's CloudFormation passes over: of these only the linter and the transform have a say."""
 
