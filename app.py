@@ -1,4 +1,4 @@
-"""Every entry point of the control plane: the REST API, the minute tick and EC2's state events."""
+"""Every entry point of the control plane: the REST API, the minute's tick and probe, and EC2's state events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from chalice.app import IAMAuthorizer, Rate, Response
 
 from chalicelib import web, wiring
 from chalicelib.domain.machines import Role as Target
-from chalicelib.errors import Invalid, NotFound
+from chalicelib.errors import Invalid, NotFound, Unavailable
 from chalicelib.services import (
     bookings,
     costs,
@@ -18,6 +18,7 @@ from chalicelib.services import (
     invites,
     notifications,
     power,
+    probes,
     releases,
     sessions,
     status,
@@ -177,6 +178,16 @@ def look_at_rollout(rollout_id: str) -> dict[str, Any]:
     return releases.look(context, rollout_id, cause)
 
 
+@app.route("/v1/probe", methods=["POST"], content_types=ANY)
+def probe_now() -> dict[str, Any]:
+    try:
+        context, _, cause = _called(Role.OPERATOR)
+        _body()
+        return probes.ask(context, cause)
+    except Unavailable as error:
+        raise probes.unreadable(error) from error
+
+
 @app.route("/v1/hosts/{instance_id}/report", methods=["POST"], content_types=ANY, authorizer=IAMAuthorizer())
 def report(instance_id: str) -> dict[str, Any]:
     web.host_identity(app.caller(), instance_id)
@@ -212,6 +223,12 @@ def tick(event: Any) -> None:
         context.reconcile(cause)
         releases.progress(context, cause)
         notifications.deliver(context)
+
+
+@app.schedule(Rate(1, unit=Rate.MINUTES))
+def probe(event: Any) -> None:  # noqa: ARG001  # Chalice hands the event over
+    """Looks at every layer each minute, and lets a canary speak when one is due."""
+    probes.look(wiring.context(), Cause("probe", "schedule"))
 
 
 @app.on_cw_event({"source": ["aws.ec2"], "detail-type": ["EC2 Instance State-change Notification"]})

@@ -3,13 +3,14 @@ one contract test runs against both."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
 from chalicelib.domain.machines import Machine
 from chalicelib.domain.notification import Notification
+from chalicelib.domain.probes import EdgeAnswer, Heard
 from chalicelib.domain.remote import CommandResult, RemoteCommand
 
 Clock = Callable[[], float]
@@ -125,6 +126,10 @@ class Commands(Protocol):
         """Hand a command over; return its id without waiting. CommandRefused when SSM does not take it."""
         ...
 
+    def connected(self, instance_ids: Sequence[str]) -> frozenset[str]:
+        """Of these hosts, those whose agent SSM hears from now; one call. CommandRefused when SSM does not answer."""
+        ...
+
     def result(self, instance_id: str, command_id: str) -> CommandResult | None:
         """How a command stands; None when SSM does not know it (yet). CommandRefused when SSM does not answer."""
         ...
@@ -184,3 +189,20 @@ class NoMetrics:
 
     def emit(self, *measures: Measure) -> None:
         """Forget them."""
+
+
+class Dialler(Protocol):
+    """The edge as a stranger reaches it, its certificate checked. Never raises for what the edge may do."""
+
+    def ask_edge(self, edge_url: str, ca_pem: str | None) -> EdgeAnswer:
+        """GET /healthz; `ca_pem`: the edge's own authority, beside the system's."""
+        ...
+
+    def speak(self, ws_url: str, ticket: str, ca_pem: str | None, timeout_s: float) -> Heard:
+        """Three seconds of speech, and what comes back within `timeout_s`."""
+        ...
+
+    @property
+    def said(self) -> str:
+        """The words of that speech."""
+        ...

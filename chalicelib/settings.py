@@ -137,6 +137,17 @@ class Settings:
         unit="minutes",
         default=240.0,
     )
+    self_repair: bool = _field(
+        "SELF_REPAIR",
+        "Whether a probe's failure that lasts is repaired: one restart of the service, one refresh of the edge.",
+        default=True,
+    )
+    canary_seconds: float = _field(
+        "CANARY_SECONDS",
+        "The longest that the last word of a canary may take after its last sample; later is a failure.",
+        unit="seconds",
+        default=5.0,
+    )
     region: str = _field("AWS_REGION", "AWS region; empty leaves it to boto3.", default="")
 
     @property
@@ -156,7 +167,7 @@ class Settings:
                 if one.default is MISSING:
                     raise SettingsError(f"{variable} is not set. It says: {one.metadata['doc']}")
                 continue
-            values[one.name] = _parse(variable, text, one.default)
+            values[one.name] = _parse(variable, text, one.default, one.metadata["unit"])
         settings = cls(**{**values, "edge_url": values["edge_url"].rstrip("/")})
         if settings.edge_url.partition("://")[0] not in ("https", "http"):
             raise SettingsError(f"EDGE_URL must begin with https://, not {settings.edge_url!r}")
@@ -174,7 +185,7 @@ class Settings:
         return settings
 
 
-def _parse(variable: str, text: str, default: object) -> object:
+def _parse(variable: str, text: str, default: object, unit: str) -> object:
     if isinstance(default, bool):
         if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
             raise SettingsError(f"{variable} must be true or false, not {text!r}")
@@ -190,7 +201,6 @@ def _parse(variable: str, text: str, default: object) -> object:
             number = -1.0
         # Where nothing is the default, nothing may be asked for by name.
         if not (0 < number < 1e6 or number == default):
-            unit = "dollars" if default == 0 else "minutes"
             raise SettingsError(f"{variable} must be a positive number of {unit}, not {text!r}")
         return number
     return text

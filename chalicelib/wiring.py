@@ -45,6 +45,7 @@ def build(settings: Settings, clock: Clock = now) -> Context:
     from chalicelib.aws.machines import Ec2Machines
     from chalicelib.aws.metrics import EmfMetrics
     from chalicelib.aws.store import DynamoStore
+    from chalicelib.net.dialler import NetDialler
 
     clients = Clients(settings.region)
     return Context(
@@ -55,6 +56,7 @@ def build(settings: Settings, clock: Clock = now) -> Context:
         commands=SsmCommands(clients, settings.bucket_name),
         clock=clock,
         wait=lambda seconds: _wait(seconds),
+        dialler=NetDialler(),
         artifacts=S3Artifacts(clients, settings.bucket_name) if settings.bucket_name else None,
         notifiers=_notifiers(clients, settings),
         metrics=EmfMetrics(settings.stack_name),

@@ -119,6 +119,8 @@ class Host:
             "max_streams": settings.max_streams,
             "decode_s_p50": self.decoder.seconds.percentile(50) if self.decoder else None,
             "decode_s_p95": self.decoder.seconds.percentile(95) if self.decoder else None,
+            # Whether anything is still decoded: a server that hangs shows no failure.
+            "decoded_s_ago": self.decoder.seconds.ago() if self.decoder else None,
             "final_s_p50": self.final_s.percentile(50),
             "final_s_p95": self.final_s.percentile(95),
             "disk_free": shutil.disk_usage("/").free,

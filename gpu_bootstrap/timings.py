@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 
 REMEMBERED = 200
@@ -14,9 +15,15 @@ class Lately:
 
     def __init__(self) -> None:
         self._seconds: deque[float] = deque(maxlen=REMEMBERED)
+        self._added_at: float | None = None
 
     def add(self, seconds: float) -> None:
         self._seconds.append(seconds)
+        self._added_at = time.monotonic()
+
+    def ago(self) -> float | None:
+        """Seconds since the last measurement; None before the first."""
+        return None if self._added_at is None else round(time.monotonic() - self._added_at, 1)
 
     def percentile(self, percent: float) -> float | None:
         """The smallest measurement that `percent` % of them do not exceed (nearest rank); None before the first."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from chalicelib.domain.machines import Machine, MachineState
 from chalicelib.domain.notification import Notification
+from chalicelib.domain.probes import EdgeAnswer, Heard
 from chalicelib.domain.remote import CommandResult, CommandState, RemoteCommand
 from chalicelib.errors import CommandRefused, MachineRefused, NotifyFailed, RefusalKind, StoreConflict
 from chalicelib.ports import Check, Delete, Key, Measure, Put, Record, Turn, Write
@@ -161,6 +162,8 @@ class FakeCommands:
     """Hosts whose agent is not there."""
     results: dict[str, CommandResult] = field(default_factory=dict)
     """How commands stand, by id; one that is not named here has succeeded."""
+    mute: CommandRefused | None = None
+    """SSM does not say who is connected."""
 
     def send(self, instance_id: str, command: RemoteCommand) -> str:
         if self.known is not None and command.document not in self.known:
@@ -169,6 +172,11 @@ class FakeCommands:
             raise CommandRefused("InvalidInstanceId", f"{instance_id} is not connected")
         self.sent.append((instance_id, command))
         return f"command-{len(self.sent)}"
+
+    def connected(self, instance_ids: Sequence[str]) -> frozenset[str]:
+        if self.mute is not None:
+            raise self.mute
+        return frozenset(instance_ids) - self.offline
 
     def result(self, instance_id: str, command_id: str) -> CommandResult | None:
         number = int(command_id.removeprefix("command-"))
@@ -222,3 +230,26 @@ class FakeMetrics:
 
     def of(self, name: str) -> list[float]:
         return [one.value for one in self.emitted if one.name == name]
+
+
+SAID = "The bridge over the river was closed for the winter."
+
+
+@dataclass
+class FakeDialler:
+    """`chalicelib.ports.Dialler` with an edge and a voice that are as the test says."""
+
+    edge: EdgeAnswer = field(default_factory=lambda: EdgeAnswer("", 0.05, 60.0))
+    heard: Heard = field(default_factory=lambda: Heard(SAID, "", 0.1, 0.2, 0.9, 0.6, 1000))
+    asked: list[str] = field(default_factory=list)
+    spoken: list[tuple[str, str]] = field(default_factory=list)
+    """(address, ticket) of each canary."""
+    said: str = SAID
+
+    def ask_edge(self, edge_url: str, ca_pem: str | None) -> EdgeAnswer:  # noqa: ARG002  # the port's names
+        self.asked.append(edge_url)
+        return self.edge
+
+    def speak(self, ws_url: str, ticket: str, ca_pem: str | None, timeout_s: float) -> Heard:  # noqa: ARG002  # as above
+        self.spoken.append((ws_url, ticket))
+        return self.heard

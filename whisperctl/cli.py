@@ -25,6 +25,7 @@ VERBS = {
     "events": ("whisperctl.commands.bookings", "Say what was done, by whom and why."),
     "cost": ("whisperctl.commands.bookings", "Say what the GPU cost, and what was saved."),
     "simulate": ("whisperctl.commands.simulate", "Play a trace of sessions: cost and waits under other settings."),
+    "probe": ("whisperctl.commands.probe", "Say whether whoever speaks now gets words, and if not, why."),
     "deploy": ("whisperctl.commands.deploy", "Build a release, upload it, and roll it out."),
     "restart": ("whisperctl.commands.hosts", "Restart the service of the GPU hosts or of the edge."),
     "refresh": ("whisperctl.commands.hosts", "Point the edge at the GPU hosts anew."),
@@ -72,7 +73,7 @@ def version() -> str:
 @click.group(
     cls=LateGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: whisperctl status\n\n" + codes(0, 1, 2, 3, 4, 5, 130),
+    epilog="Example: whisperctl status\n\n" + codes(0, 1, 2, 3, 4, 5, 6, 130),
 )
 @click.version_option(version(), prog_name="whisperctl")
 def cli() -> None:

@@ -5,6 +5,7 @@ CtlError                 1  something failed that no other code names
 ├── Refused              3  the stack answered, and said no
 ├── LostAudio            4  some audio was never confirmed by the server
 ├── NotReachable         5  nobody answered at the address
+├── Unproven             6  nothing is broken, and nothing proves that words would come
 └── Interrupted        130  Ctrl-C
 """
 
@@ -23,6 +24,7 @@ EXIT_CODES: Mapping[int, str] = {
     3: "refused",
     4: "lost audio",
     5: "not reachable",
+    6: "not proven",
     130: "Ctrl-C",
 }
 """Every exit code there is, and what it means to whoever reads no more than the code."""
@@ -67,6 +69,12 @@ class NotReachable(CtlError):
     """No answer: wrong address, no network, a certificate that cannot be verified."""
 
     exit_code = 5
+
+
+class Unproven(CtlError):
+    """Nothing is broken, and nothing proves that words would come: the GPU wakes, drains, or is full."""
+
+    exit_code = 6
 
 
 class Interrupted(CtlError):

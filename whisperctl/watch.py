@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from whisperctl.commands.power import last_probe
 from whisperctl.errors import NotReachable
 from whisperctl.output import PHASES
 
@@ -103,6 +104,8 @@ def picture(status: dict[str, Any]) -> RenderableType:
     if edge:
         points = "points at a ready GPU" if edge.get("upstream_ok") else "points at no ready GPU"
         facts.add_row("edge", f"{edge.get('instance_id', '')}  {edge.get('state', '')}  {points}")
+    if status.get("last_probe"):
+        facts.add_row("probe", last_probe(status["last_probe"]))
     for wish in status.get("wishes") or []:
         speaks = "  speaking" if wish.get("streaming") else ""
         who = f"  {wish['by']}" if wish.get("by") else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,16 @@ class SsmCommands:
                 **more,
             )
         return str(answer["Command"].get("CommandId", ""))
+
+    def connected(self, instance_ids: Sequence[str]) -> frozenset[str]:
+        if not instance_ids:
+            return frozenset()
+        with _refusals():
+            said = self._clients.ssm.describe_instance_information(
+                Filters=[{"Key": "InstanceIds", "Values": list(instance_ids)}]
+            )
+        listed = said["InstanceInformationList"]
+        return frozenset(one["InstanceId"] for one in listed if one["PingStatus"] == "Online")
 
     def result(self, instance_id: str, command_id: str) -> CommandResult | None:
         try:

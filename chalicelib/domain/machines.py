@@ -78,6 +78,8 @@ class Report:
     streams: tuple[Stream, ...] = ()
     max_streams: int = 0
     decode_s_p50: float | None = None
+    decoded_at: float | None = None
+    """When the last decode ended, whoever spoke."""
     disk_free: float | None = None
     cause: str | None = None
     streamed_at: float | None = None

@@ -18,6 +18,9 @@ TITLES = {
     "booking.missed": "A booking was missed",
     "budget.spent": "The month's budget is spent",
     "edge.certificate": "The edge's certificate ends soon",
+    "probe.failed": "Whoever speaks now gets no words",
+    "repair.restart": "The speech service was restarted",
+    "repair.refresh": "The edge was pointed at the GPU again",
     "test": "This is a test",
 }
 REMEDIES = {

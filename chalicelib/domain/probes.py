@@ -25,6 +25,7 @@ class Verdict(StrEnum):
 class LayerName(StrEnum):
     """The layers, in the order in which they carry each other."""
 
+    TABLE = "table"
     MACHINE = "machine"
     AGENT = "agent"
     REPORT = "report"
@@ -62,13 +63,15 @@ class Heard:
 
 
 REMEDIES = {
+    LayerName.TABLE: "See whether DynamoDB throttles or refuses the control plane: whisperctl doctor. What runs "
+    "goes on running, and the dead man's switch still holds.",
     LayerName.MACHINE: "See why EC2 does not run it: whisperctl status, whisperctl events.",
     LayerName.AGENT: "Without the SSM agent nothing can be installed or repaired: restart the machine, and look "
     "whether its role and its way to the internet are there: whisperctl doctor.",
     LayerName.REPORT: "Restart the service: whisperctl restart gpu. Its log says more: whisperctl logs gpu.",
     LayerName.EDGE: "Look at the edge: whisperctl logs edge; then whisperctl restart edge.",
     LayerName.CERTIFICATE: "See why it is not renewed: whisperctl logs edge. ACME needs ports 80 and 443 open.",
-    LayerName.UPSTREAM: "Point the edge at the GPU: POST /v1/edge/refresh does it over SSM.",
+    LayerName.UPSTREAM: "Point the edge at the GPU over SSM: whisperctl refresh.",
     LayerName.UPGRADE: "The edge reaches no GPU host that takes the ticket: whisperctl restart gpu; if that does not "
     "help, look whether the security group lets the edge in on 9090.",
     LayerName.READY: "The service takes connections and does not serve them: whisperctl restart gpu.",
@@ -105,14 +108,19 @@ class Probe:
     def asleep(self) -> bool:
         return any(layer.verdict is Verdict.ASLEEP for layer in self.layers)
 
+    @property
+    def waiting(self) -> bool:
+        """Neither green nor broken: it wakes, it drains, or every place is taken."""
+        return not self.ok and self.cause is None
+
 
 def failed(name: LayerName, detail: str, ms: float = 0.0, remedy: str | None = None) -> Layer:
     """A layer that failed, with its usual remedy unless the check knows a better one."""
     return Layer(name, Verdict.FAILED, detail, ms, remedy or REMEDIES[name])
 
 
-def conclude(looked: Iterable[Layer]) -> Probe:
-    """The probe from the layers that were looked at; those nobody came to are not reached.
+def conclude(looked: Iterable[Layer], why: str = "nobody looked") -> Probe:
+    """The probe from the layers that were looked at; those nobody came to are not reached, `why` says why.
 
     Raises ValueError when layers stand in another order, or something was looked at behind a failure.
     """
@@ -125,8 +133,7 @@ def conclude(looked: Iterable[Layer]) -> Probe:
         raise ValueError(f"{seen[-1].name.value} was looked at behind {causes[0].value}, which failed")
     cause = causes[0] if causes else None
     behind = [
-        Layer(name, Verdict.NOT_REACHED, f"behind {cause.value}" if cause else "nobody looked")
-        for name in order[len(seen) :]
+        Layer(name, Verdict.NOT_REACHED, f"behind {cause.value}" if cause else why) for name in order[len(seen) :]
     ]
     spoke = any(layer.name is LayerName.CANARY and layer.verdict is Verdict.OK for layer in seen)
     slept = len(seen) == len(order) and any(layer.verdict is Verdict.ASLEEP for layer in seen)

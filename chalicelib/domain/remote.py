@@ -67,6 +67,11 @@ def restart_edge(stack_name: str) -> RemoteCommand:
     return RemoteCommand(f"{stack_name}-restart-edge", {}, "restart Caddy")
 
 
+def echo(stack_name: str) -> RemoteCommand:
+    """Do nothing: that it succeeds says that commands can run there at all."""
+    return RemoteCommand(f"{stack_name}-echo", {}, "are you there?")
+
+
 def logs(stack_name: str, unit: str, lines: int, cursor: str = "-") -> RemoteCommand:
     """The last lines of a unit's log, or those after `cursor`, which the last line of an earlier output names."""
     values = {"unit": [unit], "lines": [str(lines)], "cursor": [cursor]}

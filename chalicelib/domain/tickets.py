@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+CANARY = "canary-"
+"""So begins the sid of a canary's ticket; a GPU host gives it no place and reports no stream for it."""
+
 
 @dataclass(frozen=True)
 class TicketKey:

@@ -13,8 +13,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from wsproto.utilities import ProtocolError
+
 from chalicelib.domain.probes import Heard
-from chalicelib.net import trust
+from chalicelib.net import trust, websocket
 
 RATE = 16000
 FRAME_SAMPLES = RATE // 2
@@ -26,45 +28,34 @@ END_OF_AUDIO = b"END_OF_AUDIO"
 
 def speak(ws_url: str, ticket: str, ca_pem: str | None = None, timeout_s: float = TIMEOUT_S) -> Heard:
     """Dial, speak, listen until END; never raises for what a server may do."""
-    from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-    from websockets.sync.client import connect
-    from websockets.typing import Subprotocol
-
     began = time.monotonic()
-    deadline = began + timeout_s
     listener = _Listener(began)
     problem, code = "", None
+    tls = trust.context(ca_pem) if ws_url.startswith("wss:") else None
     try:
-        with connect(
-            ws_url,
-            ssl=trust.context(ca_pem) if ws_url.startswith("wss:") else None,
-            subprotocols=[Subprotocol("bearer"), Subprotocol(ticket)],
-            open_timeout=timeout_s,
-            close_timeout=1,
-            max_size=1 << 20,
-            proxy=None,
-        ) as stream:
+        with websocket.connect(ws_url, ["bearer", ticket], tls, began + timeout_s) as stream:
             listener.upgraded()
             stream.send(json.dumps({"uid": "canary", "task": "transcribe", "language": "en", "use_vad": True}))
             while listener.ready_s is None:
-                listener.take(stream.recv(timeout=deadline - time.monotonic()))
+                listener.take(stream.recv())
             samples = speech()
             for first in range(0, len(samples), FRAME_SAMPLES):
                 stream.send(samples[first : first + FRAME_SAMPLES].tobytes())
             stream.send(END_OF_AUDIO)
             listener.said_all()
             while listener.final_s is None:
-                listener.take(stream.recv(timeout=deadline - time.monotonic()))
-    except InvalidStatus as error:
-        problem = f"the upgrade was answered with {error.response.status_code}"
-    except ConnectionClosed as closed:
-        code = closed.rcvd.code if closed.rcvd else 1006
-        reason = closed.rcvd.reason if closed.rcvd else ""
-        problem = f"closed with {code}{f': {reason}' if reason else ''}"
+                listener.take(stream.recv())
+    except websocket.Rejected as rejected:
+        problem = f"the upgrade was answered with {rejected.status}"
+    except websocket.Closed as closed:
+        code = closed.code
+        problem = f"closed with {code}{f': {closed.reason}' if closed.reason else ''}"
     except TimeoutError:
         problem = f"no {listener.awaited} within {timeout_s:g} s"
-    except (OSError, InvalidHandshake) as error:
+    except (OSError, ProtocolError) as error:
         problem = f"the stream could not be opened: {str(error) or type(error).__name__}"
+        if listener.opened:
+            problem = f"the stream broke: {str(error) or type(error).__name__}"
     return listener.heard(problem, code)
 
 
@@ -86,6 +77,10 @@ class _Listener:
         if self._upgrade_s is None:
             return "answer to the upgrade"
         return "SERVER_READY" if self.ready_s is None else "END"
+
+    @property
+    def opened(self) -> bool:
+        return self._upgrade_s is not None
 
     def upgraded(self) -> None:
         self._upgrade_s = time.monotonic() - self._began

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from chalicelib.domain.rules import Rules
-from chalicelib.ports import Artifacts, Clock, Commands, Machines, Metrics, NoMetrics, Notifier, Store
+from chalicelib.ports import Artifacts, Clock, Commands, Dialler, Machines, Metrics, NoMetrics, Notifier, Store
 from chalicelib.services.control import WISHES
 from chalicelib.services.events import Cause
 from chalicelib.services.reconcile import Reconciler
@@ -30,6 +30,8 @@ class Context:
     notifiers: Mapping[str, Notifier] = field(default_factory=dict)
     """The channels by which people are told, by name."""
     metrics: Metrics = field(default_factory=NoMetrics)
+    dialler: Dialler | None = None
+    """None where nobody dials the edge: no probe is made there."""
 
     @property
     def reconciler(self) -> Reconciler:

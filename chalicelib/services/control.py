@@ -13,6 +13,8 @@
 | `gaps`             | seconds between the times somebody wanted the GPU, for the linger        |
 | `notices`          | what a person was told and still holds                                   |
 | `ticket-keys`      | the signing secrets                                                      |
+| `probe`            | the last probe, and what was tried because of it                         |
+| `probe-wanted`     | when a canary was last asked for, and why                                |
 | `rollout#TARGET`   | the rollout at work on the hosts of a kind: at most one, and a wish      |
 
 Other partitions: `tokens` (by SHA-256), `idempotency`, `events`, `ledger`, `rollouts` (by id), `installed` (by host).
@@ -47,6 +49,8 @@ from chalicelib.domain.machines import (
 from chalicelib.domain.memory import effective_state
 from chalicelib.domain.night import Night
 from chalicelib.domain.phases import Overview, overview
+from chalicelib.domain.probes import Layer, LayerName, Verdict
+from chalicelib.domain.repair import Health, Repair, RepairKind
 from chalicelib.domain.rollout import Rollout, State, Step, StepState
 from chalicelib.domain.rules import Rules
 from chalicelib.domain.tickets import TicketKey, TicketKeys
@@ -62,6 +66,8 @@ HISTORY = Key(CONTROL, "history")
 GAPS = Key(CONTROL, "gaps")
 TICKET_KEYS = Key(CONTROL, "ticket-keys")
 NOTICES = Key(CONTROL, "notices")
+PROBE = Key(CONTROL, "probe")
+PROBE_WANTED = Key(CONTROL, "probe-wanted")
 LEDGER = "ledger"
 """The partition of spans, by their start."""
 
@@ -103,6 +109,8 @@ class Control:
     wakes: tuple[Wake, ...] = ()
     gaps: tuple[float, ...] = ()
     notices: tuple[str, ...] = ()
+    health: Health = field(default_factory=Health)
+    canary_wanted: tuple[float, str] | None = None
     generation: int = 0
     lock_until: float = 0.0
     versions: Mapping[Key, int] = field(default_factory=dict)
@@ -199,9 +207,28 @@ def parse(records: Sequence[Record]) -> Control:
         wakes=tuple(_known(Wake, one) for one in single.get("history", {}).get("wakes", ())),
         gaps=tuple(float(one) for one in single.get("gaps", {}).get("seconds", ())),
         notices=tuple(single.get("notices", {}).get("keys", ())),
+        health=health_from(single.get("probe", {})),
+        canary_wanted=(float(wanted["at"]), str(wanted["why"])) if (wanted := single.get("probe-wanted")) else None,
         generation=int(single.get("wishes", {}).get("n", 0)),
         lock_until=float(single.get("lock", {}).get("until", 0.0)),
         versions={record.key: record.version for record in records},
+    )
+
+
+def health_from(data: Mapping[str, Any]) -> Health:
+    """What is kept of the last probe."""
+    health = _known(Health, data)
+    cause = data.get("cause")
+    return dataclasses.replace(
+        health,
+        cause=LayerName(cause) if cause else None,
+        layers=tuple(
+            dataclasses.replace(_known(Layer, one), name=LayerName(one["name"]), verdict=Verdict(one["verdict"]))
+            for one in data.get("layers", ())
+        ),
+        repairs=tuple(
+            dataclasses.replace(_known(Repair, one), kind=RepairKind(one["kind"])) for one in data.get("repairs", ())
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chalicelib.domain.machines import MachineState
@@ -23,13 +24,20 @@ def refresh(context: Context, cause: Cause) -> dict[str, Any]:
     if not running:
         raise Conflict("No edge host of this stack is running.")
     due = upstreams(observation, now)
-    command = set_upstream(context.settings.stack_name, [str(one["host"]) for one in due])
     sent = []
     for instance_id in running:
         try:
-            sent.append({"instance_id": instance_id, "command_id": context.commands.send(instance_id, command)})
+            sent.append({"instance_id": instance_id, "command_id": send(context, instance_id, due, cause)})
         except CommandRefused as error:
             raise Unavailable(f"SSM did not take the command for {instance_id}: {error}.") from error
-        words = "forward to " + (", ".join(str(one["host"]) for one in due) or "nobody")
-        context.store.write(event(now, cause, "edge.refresh", instance_id, words))
     return {"upstreams": due, "commands": sent}
+
+
+def send(context: Context, instance_id: str, due: Sequence[Mapping[str, Any]], cause: Cause) -> str:
+    """Send these upstreams to one edge; the command's id. CommandRefused."""
+    command_id = context.commands.send(
+        instance_id, set_upstream(context.settings.stack_name, [str(one["host"]) for one in due])
+    )
+    words = "forward to " + (", ".join(str(one["host"]) for one in due) or "nobody")
+    context.store.write(event(context.clock(), cause, "edge.refresh", instance_id, words))
+    return command_id

@@ -210,6 +210,7 @@ def _taken(memory: Memory, body: Mapping[str, Any], before: Report | None, now: 
         streams=streams,
         max_streams=int(_number(body, "max_streams", 0.0) or 0),
         decode_s_p50=_number(body, "decode_s_p50", None),
+        decoded_at=None if (ago := _number(body, "decoded_s_ago", None)) is None else now - ago,
         disk_free=_number(body, "disk_free", None),
         streamed_at=now if streams else streamed_before,
         was_ready=was_ready or status == "ready",

@@ -12,6 +12,7 @@ from chalicelib.domain.alerts import Alert, alerts, budget_alert, scarce
 from chalicelib.domain.bookings import BookingNews, news
 from chalicelib.domain.ledger import Span, cost, receipt, with_sessions
 from chalicelib.domain.machines import Observation
+from chalicelib.domain.repair import probe_alerts
 from chalicelib.domain.rules import Rules
 from chalicelib.domain.times import month_of, to_text
 from chalicelib.ports import Key, Put, Store, Write
@@ -46,6 +47,7 @@ def find(
 ) -> Notices:
     """Compare what holds with what was told."""
     holding = list(alerts(observation, control.wishes, rules, now, control.notices))
+    holding += probe_alerts(control.health, rules, now)
     keys = [one.key for one in holding]
     month, _ = month_of(now, rules.zone)
     if spent is not None:

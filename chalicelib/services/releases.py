@@ -34,7 +34,7 @@ from chalicelib.domain.wishes import Evidence, Installation
 from chalicelib.errors import CommandRefused, Conflict, NotFound, StoreConflict, Unavailable
 from chalicelib.ports import Artifacts, Delete, Key, Put, Write
 from chalicelib.services.context import Context
-from chalicelib.services.control import Control, data_of, installation_key, load, rollout_from
+from chalicelib.services.control import PROBE_WANTED, Control, data_of, installation_key, load, rollout_from
 from chalicelib.services.events import Cause, event
 from chalicelib.telemetry import logger
 
@@ -176,7 +176,7 @@ def _write(context: Context, before: Rollout, after: Rollout, version: int, caus
     ended, moved = after.state is not State.RUNNING, after.host != before.host
     key = installation_key(after.target)
     if ended:
-        writes.append(Delete(key))
+        writes += [Delete(key), Put(PROBE_WANTED, {"at": now, "why": f"release {after.release} was rolled out"})]
     elif moved:
         writes.append(Put(key, data_of(_wish(after))))
     last = after.steps[-1] if after.steps else None

@@ -16,6 +16,7 @@ from chalicelib.services.control import Control, load
 from chalicelib.services.estimates import eta
 from chalicelib.services.host_link import upstreams
 from chalicelib.services.notices import all_spans
+from chalicelib.services.probe_views import kept
 from chalicelib.services.version import version
 
 
@@ -37,7 +38,7 @@ def status(context: Context) -> dict[str, Any]:
         "edge": _edge(observation, now),
         "wishes": _wishes(control, observation, now),
         "eta_seconds": eta(control, glance, now),
-        "last_probe": None,
+        "last_probe": kept(control.health),
         "cost_today": _cost_today(context, observation, now),
         "version": version(),
     }

@@ -122,6 +122,16 @@ def test_the_full_output_goes_to_the_bucket_only_where_asked(monkeypatch: pytest
     assert [one["TimeoutSeconds"] for one in sent] == [30, 30]
 
 
+def test_whose_agent_is_heard(bench: tuple[Commands, str], request: pytest.FixtureRequest) -> None:
+    commands, host = bench
+    assert commands.connected([]) == frozenset()
+    if request.node.callspec.params["bench"] == "ssm":
+        with pytest.raises(NotImplementedError):
+            commands.connected([host])  # moto has no agents; the stand-in plays them
+        return
+    assert commands.connected([host, NOBODY]) == {host}
+
+
 def test_an_unknown_document_is_refused(bench: tuple[Commands, str]) -> None:
     commands, host = bench
     with pytest.raises(CommandRefused) as refused:

@@ -21,7 +21,7 @@ from whisperctl.packaging import MOST_BYTES, NOT_BUILT, PackagingError, build, f
 
 pytestmark = pytest.mark.timeout(600)  # pip downloads, and the linter takes its time on a busy machine
 
-HANDLERS = ("app", "tick", "machine_event", "command_event")
+HANDLERS = ("app", "tick", "probe", "machine_event", "command_event")
 LAMBDA_HAS = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six")
 """What Lambda's Python runtime brings along."""
 
@@ -30,13 +30,16 @@ import json, sys
 sys.path[:0] = sys.argv[1:3]
 import app
 event = json.load(sys.stdin)
-assert all(callable(getattr(app, name)) for name in ("app", "tick", "machine_event", "command_event"))
+assert all(callable(getattr(app, name)) for name in ("app", "tick", "probe", "machine_event", "command_event"))
 from chalicelib import wiring
-slow = [name for name in ("aws_lambda_powertools.tracing", "numpy", "jwt", "pydantic") if name in sys.modules]
+late = ("aws_lambda_powertools.tracing", "numpy", "jwt", "pydantic", "wsproto", "chalicelib.net.canary")
+slow = [name for name in late if name in sys.modules]
 answer = app.app(event, None)
 from chalicelib.aws import commands, machines, store
 from chalicelib.domain import tickets
 ticket = tickets.sign(tickets.TicketKey("k", "s" * 32, 0.0), "sid", 1e10)
+from chalicelib.net import canary
+assert len(canary.speech()) > 48000
 from chalicelib.telemetry import logger
 logger().info("it logs")
 print(json.dumps({"answer": answer, "slow": slow, "ticket": ticket, "chalicelib": app.web.__file__}))

@@ -4,9 +4,10 @@ import threading
 
 import pytest
 
+from chalicelib.domain import tickets
 from gpu_bootstrap import closing
 from gpu_bootstrap.errors import HostFullError
-from gpu_bootstrap.registry import Registry, Stream
+from gpu_bootstrap.registry import CANARY, Registry, Stream
 
 
 class Endings:
@@ -28,6 +29,25 @@ def test_places_are_given_and_come_back() -> None:
     registry.release(first)
     registry.admit(make.stream("c"))
     assert [stream.sid for stream in registry.live()] == ["b", "c"]
+
+
+def test_a_canary_takes_no_place_and_is_no_stream() -> None:
+    registry, make = Registry(2), Endings()
+    registry.admit(make.stream("a"))
+    canary = make.stream("canary-1")
+    registry.admit(canary)
+    registry.admit(make.stream("b"))
+    assert [one["sid"] for one in registry.report()] == ["a", "b"], "nobody speaks there"
+    assert make.said == []
+    with pytest.raises(HostFullError):
+        registry.admit(make.stream("canary-2"))
+    registry.release(canary)
+    with pytest.raises(HostFullError):
+        registry.admit(make.stream("c"))
+
+
+def test_both_sides_know_a_canary_by_the_same_name() -> None:
+    assert tickets.CANARY == CANARY
 
 
 def test_a_sessions_newer_stream_takes_the_place_even_of_a_full_host() -> None:

@@ -44,10 +44,10 @@ def test_green_needs_the_canarys_words() -> None:
 
 def test_asleep_is_no_failure_when_the_rest_is_well() -> None:
     ok, asleep = Verdict.OK, Verdict.ASLEEP
-    probe = conclude(layers(asleep, ok, ok, ok, ok, asleep, asleep, asleep, asleep))
+    probe = conclude(layers(ok, asleep, ok, asleep, ok, ok, asleep, asleep, asleep, asleep))
     assert probe.ok
     assert probe.asleep
-    assert not conclude(layers(asleep, ok, ok, Verdict.FAILED)).ok
+    assert not conclude(layers(ok, asleep, ok, Verdict.FAILED)).ok
 
 
 @given(st.integers(0, len(ORDER) - 1))

@@ -54,7 +54,7 @@ def test_each_field_says_what_it_does() -> None:
     for one in fields(Settings):
         assert one.metadata["variable"].isupper()
         assert one.metadata["doc"].endswith(".")
-        others = {"monthly_budget": "dollars", "sessions_per_token": "sessions"}
+        others = {"monthly_budget": "dollars", "sessions_per_token": "sessions", "canary_seconds": "seconds"}
         unit = "minutes" if one.name.endswith("_minutes") else others.get(one.name, "")
         assert one.metadata["unit"] == unit
 

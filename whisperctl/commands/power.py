@@ -154,6 +154,20 @@ def _running(wish: dict[str, Any], status: dict[str, Any]) -> bool:
     return wish["kind"] == "session" or str(wish["since"]) <= str(status.get("now") or "")
 
 
+def last_probe(probe: dict[str, Any]) -> str:
+    """`green at …`, or what is broken since when and what was tried."""
+    layers = {one["name"]: one for one in probe["layers"]}
+    if probe["ok"]:
+        asleep = any(one["verdict"] == "asleep" for one in layers.values())
+        return f"{'asleep and well' if asleep else 'green'} at {probe['at']}"
+    if not probe["cause"]:
+        return f"not proven at {probe['at']}"
+    broken = layers[probe["cause"]]
+    tried = ", ".join(f"{one['kind']} at {one['at']}" for one in probe["repairs"])
+    words = f"{probe['cause']} FAILED since {probe['failing_since']}: {broken['detail']}"
+    return f"{words}; tried: {tried}" if tried else words
+
+
 def _show(status: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(status)
@@ -177,6 +191,8 @@ def _show(status: dict[str, Any], as_json: bool) -> None:
     if edge:
         points = "points at a ready GPU" if edge.get("upstream_ok") else "points at no ready GPU"
         click.echo(f"edge   {edge.get('instance_id', '')} {edge.get('state', '')} {points}".replace("  ", " "))
+    if status.get("last_probe"):
+        click.echo(clean(f"probe  {last_probe(status['last_probe'])}"))
     for wish in status.get("wishes") or []:
         who = f", {wish['by']}" if wish.get("by") else ""
         noted = f", {wish['note']}" if wish.get("note") else ""

@@ -50,6 +50,8 @@ def put_environment(env: MutableMapping[str, str], options: LocalOptions, aws_en
             "TOPIC_ARN": f"arn:aws:sns:{REGION}:{ACCOUNT}:{options.stack_name}",
             "WEBHOOK_PARAMETER": f"/{options.stack_name}/webhook",
             "REQUIRE_TICKET": "true" if options.require_ticket else "false",
+            # A busy machine without a GPU takes its time.
+            "CANARY_SECONDS": "12",
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_ENDPOINT_URL": aws_endpoint,

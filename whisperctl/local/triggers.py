@@ -71,7 +71,9 @@ class Triggers:
         self._arm()
         if self._faults.now.ticks.lost:
             return
-        self._invoker.invoke("tick", tick_event(self._stack, self._clock.now(), self._region))
+        for function in ("tick", "probe"):
+            event = tick_event(self._stack, self._clock.now(), self._region, function)
+            self._invoker.invoke(function, event)
 
 
 def _time(now: float) -> str:
@@ -116,7 +118,7 @@ def command_event(
     }
 
 
-def tick_event(stack: str, now: float, region: str) -> dict[str, Any]:
+def tick_event(stack: str, now: float, region: str, function: str = "tick") -> dict[str, Any]:
     """`Scheduled Event`; `now` in epoch seconds."""
     return {
         "version": "0",
@@ -126,6 +128,6 @@ def tick_event(stack: str, now: float, region: str) -> dict[str, Any]:
         "account": ACCOUNT,
         "time": _time(now),
         "region": region,
-        "resources": [f"arn:aws:events:{region}:{ACCOUNT}:rule/{stack}-tick"],
+        "resources": [f"arn:aws:events:{region}:{ACCOUNT}:rule/{stack}-{function}"],
         "detail": {},
     }
