@@ -118,6 +118,7 @@ class Stream:
         self._given_up = False
         self._began = clock()
         self._placed_at: float | None = None
+        self._usual_s: float | None = None
         self._ended_at: float | None = None
         self._heard_at = 0.0
 
@@ -251,7 +252,7 @@ class Stream:
                 if self._clock() - missed_since > API_PATIENCE_S:
                     raise
                 self._view.notice(error.message)
-        self._view.phase("ready", self._elapsed(), self._session.usual_s)
+        self._view.phase("ready", self._elapsed(), self._usual_s)
 
     async def _places(self, api: Api) -> None:
         """Ask for a place whenever the carrier wants one; another session when this one lapsed."""
@@ -422,7 +423,10 @@ class Stream:
     # What a person sees.
 
     def _show(self, session: Session) -> None:
-        self._view.phase(session.phase, self._elapsed(), session.usual_s)
+        # The API says what is left; what was hoped for at first is what the time is compared with.
+        if self._usual_s is None and session.usual_s:
+            self._usual_s = self._elapsed() + session.usual_s
+        self._view.phase(session.phase, self._elapsed(), self._usual_s)
         if session.notice:
             self._view.notice(session.notice)
 

@@ -44,6 +44,8 @@ const page = {
   paper: null,
   /** What the speech server has, by its last word. @type {string[]} */
   models: [],
+  /** The one it has loaded. */
+  model: "",
   signal: new SignalCheck(),
   delays: new Delays(),
   backlog: new Backlog(),
@@ -94,6 +96,7 @@ async function look() {
     const status = await api().status();
     phase = status.phase ?? "";
     page.models = status.gpu?.models ?? page.models;
+    page.model = status.gpu?.model ?? page.model;
   } catch (error) {
     problem = error.message;
   }
@@ -303,7 +306,7 @@ const KEYS = {
   r: () => (isRunning() ? page.conversation.stop() : start()),
   c: captions,
   s: () => page.conversation && saving.open(),
-  ",": () => !isRunning() && dialogue.open(page.models),
+  ",": () => !isRunning() && dialogue.open(page.models, page.model),
 };
 
 /** Large type and nothing else, for a screen that a room reads. */
@@ -327,7 +330,7 @@ function dropped(event) {
 }
 
 at("start").addEventListener("click", () => start());
-at("choose").addEventListener("click", () => dialogue.open(page.models));
+at("choose").addEventListener("click", () => dialogue.open(page.models, page.model));
 at("captions").addEventListener("click", captions);
 at("save").addEventListener("click", () => saving.open());
 at("open-file").addEventListener("click", () => at("file").click());

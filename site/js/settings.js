@@ -14,7 +14,7 @@ const OWN = ["", "The system's own"];
 
 const at = (id) => document.getElementById(id);
 
-/** Wire the dialogue up. @returns {{open: (models: string[]) => Promise<void>}} */
+/** Wire the dialogue up. @returns {{open: (models: string[], loaded: string) => Promise<void>}} */
 export function settingsDialogue() {
   const dialogue = at("settings");
   const trial = trying(read, list);
@@ -24,13 +24,17 @@ export function settingsDialogue() {
     trial.end();
   });
   at("settings-close").addEventListener("click", () => dialogue.close());
+  let usual = "";
+  const offer = (choices) => offered(at("choice-model").value || usual, choices);
+  at("choice-model").addEventListener("change", () => offer(read()));
   return {
-    /** @param {string[]} models what the speech server has, by its own word */
-    async open(models) {
+    /** @param {string[]} models what the speech server has, by its own word @param {string} loaded its usual one */
+    async open(models, loaded) {
       const choices = readChoices();
-      fill(at("choice-language"), [["", "The model's own"], ["auto", "Listen and find out"], ...names()], choices.language);
-      fill(at("choice-model"), [["", "The usual one"], ...models.map((one) => [one, one])], choices.model);
-      fill(at("choice-task"), [["transcribe", "Write what is said"], ["translate", "Translate into English"]], choices.task);
+      usual = loaded;
+      const own = loaded ? `The usual one (${loaded})` : "The usual one";
+      fill(at("choice-model"), [["", own], ...models.map((one) => [one, one])], choices.model);
+      offer(choices);
       fillZones(at("choice-zone"), choices.zone || localZone());
       for (const name of SWITCHES) at(`choice-${name}`).checked = choices[name];
       dialogue.showModal();
@@ -38,6 +42,17 @@ export function settingsDialogue() {
       await list();
     },
   };
+}
+
+/** Languages and tasks of this model: one whose name ends so knows English only. */
+function offered(model, { language, task }) {
+  const own = ["", "The model's own"];
+  const write = ["transcribe", "Write what is said"];
+  const english = model.endsWith(".en");
+  const languages = english ? [own, ["en", "English"]] : [own, ["auto", "Listen and find out"], ...names()];
+  const tasks = english ? [write] : [write, ["translate", "Translate into English"]];
+  fill(at("choice-language"), languages, language);
+  fill(at("choice-task"), tasks, task);
 }
 
 /** The microphones there are now, which may take a moment; their names are known once one was allowed. */

@@ -13,7 +13,6 @@ import json
 import threading
 import time
 import wave
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -241,9 +240,10 @@ def _place(recorded: Samples, beginning: Samples, near: int) -> int:
 
 
 def said_twice(reference: str, heard: str) -> list[str]:
-    """Up to eight words that follow themselves, and three in a row heard more often than they were said.
+    """Up to eight words that follow themselves, and three in a row that come again within a sentence's length.
 
-    Pairs may come twice by mishearing ("today the" as "to the"); what a seam doubles stands beside itself.
+    What was said so is left out. Pairs may come twice by mishearing ("today the" as "to the"), and so may a sentence
+    that is said twice; what a seam doubles stands near itself.
     """
     words, said = plain_words(heard).split(), plain_words(reference).split()
     doubled = [
@@ -253,9 +253,13 @@ def said_twice(reference: str, heard: str) -> list[str]:
         if words[at : at + count] == words[at + count : at + 2 * count]
     ]
     spoken = f" {' '.join(said)} "
-    found, known = (Counter(zip(all_of, all_of[1:], all_of[2:], strict=False)) for all_of in (words, said))
-    again = [" ".join(three) for three, count in found.items() if count > max(1, known[three])]
-    return [run for run in doubled if f" {run} " not in spoken] + again
+    return [run for run in doubled if f" {run} " not in spoken] + sorted(_again(words) - _again(said))
+
+
+def _again(words: list[str]) -> set[str]:
+    """Three words in a row that come again before twelve others have."""
+    threes = list(zip(words, words[1:], words[2:], strict=False))
+    return {" ".join(three) for at, three in enumerate(threes) if three in threes[at + 1 : at + 13]}
 
 
 def microphone(target: Path, clips: Sequence[Path], before_s: float, after_s: float, pause_s: float = 0.5) -> str:

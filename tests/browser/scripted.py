@@ -83,6 +83,8 @@ class Scripted:
     silent: bool = False
     """True: END_OF_AUDIO is not answered, and the stream stays open."""
     idle_phase: str = "asleep"
+    models: list[str] = field(default_factory=list)
+    """What the GPU host has, the loaded one first; none: there is no GPU to ask."""
     token: str = TOKEN
     """What opens it; another one plays a token that has been revoked."""
 
@@ -131,7 +133,7 @@ class Scripted:
             "phase": self.idle_phase,
             "reason": "nobody wants to speak",
             "next": None,
-            "gpu": None,
+            "gpu": {"models": self.models, "model": self.models[0]} if self.models else None,
             "edge": {"upstream_ok": False},
             "wishes": [],
             "version": "test",

@@ -19,11 +19,11 @@ Scheme = Literal["light", "dark"]
 OPTIONS = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 
 
-@pytest.fixture(params=["light", "dark"])
+@pytest.fixture
 def page(playwright_driver: Playwright, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
     sound = spoken(tmp_path / "microphone.wav", ROOT / "tests/speech/train.wav", 0.3, 60)
     chromium = browser(playwright_driver, sound)
-    scheme: Scheme = request.param
+    scheme: Scheme = getattr(request, "param", "light")
     context = chromium.new_context(
         bypass_csp=True, color_scheme=scheme, permissions=["microphone"], locale="en-GB", reduced_motion="reduce"
     )
@@ -37,6 +37,7 @@ def clean(page: Page, state: str) -> None:
     assert found.response["passes"], "it must have looked at something"
 
 
+@pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
 def test_nothing_is_found_in_any_state(page: Page, tmp_path: Path) -> None:
     script = Scripted(waking=["waking.boot"], held=True)
     with scripted_page(tmp_path, script) as (address, server):

@@ -49,6 +49,23 @@ def test_what_is_chosen_is_asked_for_and_kept(open_page: OpenPage, tmp_path: Pat
     assert (server.handshakes[0]["language"], server.handshakes[0]["task"]) == ("de", "translate")
 
 
+def test_languages_and_tasks_are_those_of_the_model(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    with scripted_page(tmp_path, Scripted(waking=[], models=["tiny.en", "base"])) as (address, _):
+        opened(page, address)
+        page.get_by_role("button", name="Settings").click()
+        expect(page.get_by_label("Speech model").locator("option")).to_have_text(
+            ["The usual one (tiny.en)", "tiny.en", "base"]
+        )
+        expect(page.get_by_label("Language spoken").locator("option")).to_have_text(["The model's own", "English"])
+        expect(page.get_by_label("Task").locator("option")).to_have_text(["Write what is said"])
+        page.get_by_label("Speech model").select_option("base")
+        page.get_by_label("Language spoken").select_option("de")
+        page.get_by_label("Task").select_option("translate")
+        page.get_by_label("Speech model").select_option("tiny.en")
+        expect(page.get_by_label("Language spoken").locator("option:checked")).to_have_text("de (not there now)")
+
+
 def test_a_sound_file_is_written_like_speech(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page()
     with scripted_page(tmp_path, Scripted(waking=[])) as (address, server):

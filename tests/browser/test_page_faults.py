@@ -62,6 +62,19 @@ def test_every_sample_once(open_page: OpenPage, tmp_path: Path, name: str) -> No
         check(page, server, reconnects, 5.0 if "no answer" in name else 0.0)
 
 
+def test_the_gpu_is_woken_while_somebody_speaks(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    script = Scripted(waking=["waking.boot", "waking.service"], held=True, lines=lines(60), ramp=True)
+    with scripted_page(tmp_path, script) as (address, server):
+        started(page, address)
+        wait_until(lambda: server.count("GET", "/v1/sessions/s-1") > 20, 20, "a while of waking")
+        expect(page.locator("#stage")).to_have_text("waking")
+        server.held = False
+        wait_until(lambda: server.seconds > 5, 40, "the stream")
+        page.locator("#stop").click()
+        check(page, server, 0)
+
+
 def test_a_full_host_then_a_place(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page()
     script = Scripted(waking=[], lines=lines(120), ramp=True, breaks=[Break(6.0)])

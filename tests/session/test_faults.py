@@ -94,6 +94,16 @@ def server_reconnects(name: str, breaks: int) -> int:
     return 2 if name == "notice, then restart" else breaks
 
 
+def test_the_gpu_is_woken_while_somebody_speaks() -> None:
+    source = RampSource(12, pace=4)
+    script = Scripted(waking=["waking.boot"] * 20, lines=lines(12), ramp=True)
+    with scripted_stack(script) as server:
+        report, _ = streamed(server, source)
+    check(server, source, report, reconnects=0)
+    assert report.ready_s is not None
+    assert report.ready_s > 0.5
+
+
 def test_a_full_host_is_waited_for() -> None:
     source = RampSource(20, pace=4)
     script = Scripted(waking=[], lines=lines(20), ramp=True, breaks=[Break(9.0)], refuse=[])
