@@ -13,30 +13,27 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import jiwer
-
 from bench import measures, serving
 from bench.speech import RATE
 
 
 @dataclass(frozen=True)
 class Caught:
-    """One backlog caught up with; WER in shares of 1, `lost` words deleted beyond those that offline deletes."""
+    """One backlog caught up with; WER in shares of 1."""
 
     took_s: float
     offline_s: float
     wer: float
     wer_offline: float
-    lost: int
+    missing: list[str]
+    """Words to which nothing in the transcript corresponds (measures.missing), and offline's."""
+    missing_offline: list[str]
+    more: list[str]
+    """Missing here and not in offline decoding."""
 
     @property
     def ratio(self) -> float:
         return self.took_s / self.offline_s
-
-
-def deleted(reference: str, heard: str) -> int:
-    """Words of the reference to which nothing that was heard corresponds."""
-    return int(jiwer.process_words(measures.plain(reference), measures.plain(heard)).deletions)
 
 
 def main(arguments: list[str]) -> int:
@@ -56,13 +53,17 @@ def main(arguments: list[str]) -> int:
         for _ in range(options.times):
             offline_text, offline_s = serving.offline(whisper, audio)
             streamed = serving.stream(server.url, audio, pace=1e9)
+            words = measures.plain(text).split()
+            lost, lost_offline = measures.missing(text, streamed.text()), measures.missing(text, offline_text)
             caught.append(
                 Caught(
                     streamed.took_s,
                     offline_s,
                     measures.word_error_rate(text, streamed.text()),
                     measures.word_error_rate(text, offline_text),
-                    deleted(text, streamed.text()) - deleted(text, offline_text),
+                    [words[place] for place in lost],
+                    [words[place] for place in lost_offline],
+                    [words[place] for place in lost if place not in lost_offline],
                 )
             )
     sys.stdout.write(
@@ -72,7 +73,9 @@ def main(arguments: list[str]) -> int:
         f"ratio {measures.summary([c.ratio for c in caught])}; "
         f"WER {measures.summary([100 * c.wer for c in caught])} %, "
         f"offline {measures.summary([100 * c.wer_offline for c in caught])} %; "
-        f"words deleted beyond offline's {measures.summary([float(c.lost) for c in caught])}\n"
+        f"words missing {measures.summary([float(len(c.missing)) for c in caught])}, "
+        f"offline {measures.summary([float(len(c.missing_offline)) for c in caught])}, "
+        f"here and not offline {measures.summary([float(len(c.more)) for c in caught])}\n"
     )
     if options.json:
         options.json.write_text(json.dumps([asdict(c) | {"ratio": c.ratio} for c in caught], indent=1) + "\n")

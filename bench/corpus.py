@@ -1,15 +1,17 @@
-"""A long reading, synthesised: over 900 words in several voices, with pauses, numbers and repeats.
+"""Two long readings, synthesised: over 900 words each in several voices, with pauses, numbers and repeats.
 
-Whisper's quality and the commit policy of the launcher are measured on it. It is made on demand and not
-committed; the same texts and the same espeak-ng give the same samples:
+Whisper's quality and the commit policy of the launcher are measured on the first; the second is held out: nothing
+was ever chosen by it (bench/held_out.py). They are made on demand and not committed; the same texts and the same
+espeak-ng give the same samples:
 
-    python -m bench.corpus build/corpus
+    python -m bench.corpus build/corpus [--reading held-out]
 
 writes `reading.wav` (16 kHz mono s16) and `reading.json` (what is said when).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import tempfile
@@ -20,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bench import held_out
 from bench.speech import RATE, synthesise
 
 # Voice and words per minute; the readers take turns, one paragraph each.
@@ -121,6 +124,21 @@ PARAGRAPHS = (
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What is read, by whom (voice and words per minute, a paragraph each in turn), with which silences behind."""
+
+    paragraphs: tuple[str, ...]
+    voices: tuple[tuple[str, int], ...] = VOICES
+    pauses: tuple[float, ...] = PAUSES
+
+
+READINGS = {
+    "first": Reading(PARAGRAPHS),
+    "held-out": Reading(held_out.PARAGRAPHS, held_out.VOICES, held_out.PAUSES),
+}
+
+
+@dataclass(frozen=True)
 class Sentence:
     """What is said from `start` to `end`, in seconds of the reading."""
 
@@ -133,8 +151,8 @@ def sentences_of(paragraph: str) -> list[str]:
     return [line.strip() for line in paragraph.splitlines() if line.strip()]
 
 
-def word_count() -> int:
-    return sum(len(paragraph.split()) for paragraph in PARAGRAPHS)
+def word_count(reading: Reading) -> int:
+    return sum(len(paragraph.split()) for paragraph in reading.paragraphs)
 
 
 def trimmed(samples: NDArray[np.int16], quiet: int = 200) -> NDArray[np.int16]:
@@ -143,7 +161,7 @@ def trimmed(samples: NDArray[np.int16], quiet: int = 200) -> NDArray[np.int16]:
     return samples[loud[0] : loud[-1] + 1] if len(loud) else samples[:0]
 
 
-def make(folder: Path, paragraphs: tuple[str, ...] = PARAGRAPHS) -> list[Sentence]:
+def make(folder: Path, reading: Reading = READINGS["first"]) -> list[Sentence]:
     """Write the reading into `folder`; return its sentences. Raises FileNotFoundError without espeak-ng."""
     folder.mkdir(parents=True, exist_ok=True)
     pieces: list[NDArray[np.int16]] = [np.zeros(RATE // 2, np.int16)]
@@ -151,13 +169,13 @@ def make(folder: Path, paragraphs: tuple[str, ...] = PARAGRAPHS) -> list[Sentenc
     at = len(pieces[0])
     with tempfile.TemporaryDirectory() as work:
         clip = Path(work) / "clip.wav"
-        for number, paragraph in enumerate(paragraphs):
-            voice, speed = VOICES[number % len(VOICES)]
+        for number, paragraph in enumerate(reading.paragraphs):
+            voice, speed = reading.voices[number % len(reading.voices)]
             for text in sentences_of(paragraph):
                 synthesise(voice, speed, text, clip)
                 with wave.open(str(clip)) as wav:
                     said = trimmed(np.frombuffer(wav.readframes(wav.getnframes()), np.int16))
-                pause = np.zeros(int(PAUSES[len(sentences) % len(PAUSES)] * RATE), np.int16)
+                pause = np.zeros(int(reading.pauses[len(sentences) % len(reading.pauses)] * RATE), np.int16)
                 sentences.append(Sentence(text, at / RATE, (at + len(said)) / RATE))
                 pieces += [said, pause]
                 at += len(said) + len(pause)
@@ -171,9 +189,14 @@ def make(folder: Path, paragraphs: tuple[str, ...] = PARAGRAPHS) -> list[Sentenc
 
 
 def main(arguments: list[str]) -> int:
-    folder = Path(arguments[0] if arguments else "build/corpus")
-    sentences = make(folder)
-    sys.stdout.write(f"{word_count()} words, {len(sentences)} sentences, {sentences[-1].end:.0f} s in {folder}\n")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("build/corpus"))
+    parser.add_argument("--reading", choices=READINGS, default="first")
+    options = parser.parse_args(arguments)
+    reading = READINGS[options.reading]
+    sentences = make(options.folder, reading)
+    words, seconds = word_count(reading), sentences[-1].end
+    sys.stdout.write(f"{words} words, {len(sentences)} sentences, {seconds:.0f} s in {options.folder}\n")
     return 0
 
 

@@ -45,12 +45,68 @@ class Transcript:
         return plain(text + " " + self.partial if with_partial else text).split()
 
 
+SIGNS = {"£": "pounds", "$": "dollars", "€": "euros", "%": "percent"}
+
+
 def plain(text: str) -> str:
-    """Lower case, digits as words, no punctuation: two spellings of one reading compare equal."""
-    text = re.sub(r"(\d),(\d{3})", r"\1\2", text.lower())
+    """Lower case, digits and signs as words, no punctuation: two spellings of one reading compare equal."""
+    text = re.sub(r"([£$€])\s*(\d[\d,.]*\d|\d)", r"\2\1", text.lower())
+    text = re.sub(
+        r"(?<!\d)(?<!\d[,.])(1[1-9]\d\d)(?![,.]?\d|[%£$€])",
+        lambda hit: f" {num2words(int(hit[1]), to='year')} ",
+        text,
+    )
+    text = re.sub(r"(\d),(\d{3})", r"\1\2", text)
+    text = re.sub(r"[£$€%]", lambda hit: f" {SIGNS[hit[0]]} ", text)
     text = re.sub(r"(\d+)(st|nd|rd|th)\b", lambda hit: f" {num2words(int(hit[1]), to='ordinal')} ", text)
     text = re.sub(r"\d+", lambda hit: f" {num2words(int(hit[0]))} ", text)
     return " ".join(word for word in re.findall(r"[a-z']+", text) if word != "and")
+
+
+def missing(reference: str, heard: str) -> list[int]:
+    """Words of the reference that were not heard at all, as their places among `plain(reference)`'s words.
+
+    A word that was heard as another one is not missing, nor are several that were heard as fewer: where the two
+    texts differ their letters are aligned, and a word is missing when most of its letters have no counterpart.
+    """
+    said, got = plain(reference).split(), plain(heard).split()
+    if not said or not got:
+        return list(range(len(said)))
+    lost: list[int] = []
+    for first, last, begin, end in _different(said, got):
+        letters = "".join(said[first:last])
+        alone = _unheard(letters, "".join(got[begin:end]))
+        at = 0
+        for place in range(first, last):
+            length = len(said[place])
+            lost += [place] if sum(alone[at : at + length]) > length / 2 else []
+            at += length
+    return lost
+
+
+def _different(said: Sequence[str], got: Sequence[str]) -> list[tuple[int, int, int, int]]:
+    """Where the two differ: runs of words without an equal one between them, as places in both."""
+    found: list[tuple[int, int, int, int]] = []
+    for chunk in jiwer.process_words(" ".join(said), " ".join(got)).alignments[0]:
+        here = (chunk.ref_start_idx, chunk.ref_end_idx, chunk.hyp_start_idx, chunk.hyp_end_idx)
+        if chunk.type == "equal":
+            continue
+        if found and (found[-1][1], found[-1][3]) == (here[0], here[2]):
+            here = (found[-1][0], here[1], found[-1][2], here[3])
+            found.pop()
+        found.append(here)
+    return found
+
+
+def _unheard(said: str, got: str) -> list[bool]:
+    """Which letters have no counterpart in the best alignment."""
+    if not said or not got:
+        return [True] * len(said)
+    alone = [False] * len(said)
+    for chunk in jiwer.process_characters(said, got).alignments[0]:
+        if chunk.type == "delete":
+            alone[chunk.ref_start_idx : chunk.ref_end_idx] = [True] * (chunk.ref_end_idx - chunk.ref_start_idx)
+    return alone
 
 
 def word_error_rate(reference: str, heard: str) -> float:

@@ -77,8 +77,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(name: str, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """`ours` or `stock` with tiny.en on a free port, ready to be spoken to; RuntimeError when it does not start."""
+def serving(name: str, environment: Mapping[str, str] | None = None, nice: int = 0) -> Iterator[Server]:
+    """`ours` or `stock` with tiny.en on a free port, ready to be spoken to; RuntimeError when it does not start.
+
+    `nice` is added to this process's own niceness.
+    """
     port, health_port = free_port(), free_port()
     if name == "stock":
         command, settings = [sys.executable, "-m", "bench.stock", str(port), str(model_path())], {}
@@ -93,7 +96,7 @@ def serving(name: str, environment: Mapping[str, str] | None = None) -> Iterator
             "WHISPER_REQUIRE_TICKET": "false",
         }
     process = subprocess.Popen(
-        command,
+        ["nice", "-n", str(nice), *command],
         cwd=ROOT,
         env={**os.environ, **settings, **(environment or {})},
         stdout=subprocess.DEVNULL,
@@ -170,10 +173,10 @@ def offline(whisper: object, samples: Samples) -> tuple[str, float]:
     return text, time.monotonic() - began
 
 
-def reading(folder: Path) -> tuple[list[corpus.Sentence], Samples]:
-    """The long reading's sentences and samples, made in `folder` if it is not there."""
+def reading(folder: Path, name: str = "first") -> tuple[list[corpus.Sentence], Samples]:
+    """A long reading's sentences and samples, made in `folder` if it is not there."""
     if not (folder / "reading.json").exists():
-        corpus.make(folder)
+        corpus.make(folder, corpus.READINGS[name])
     sentences = [corpus.Sentence(**said) for said in json.loads((folder / "reading.json").read_text())]
     with wave.open(str(folder / "reading.wav")) as wav:
         samples = np.frombuffer(wav.readframes(wav.getnframes()), "<i2").astype(np.float32) / np.float32(32768)

@@ -3,8 +3,9 @@
     python -m bench.tail [--stops 50] [--json out.json]
 
 Each stop is a stream of its own: what was said before is sent at once, the last sentence at the pace of speech, and
-END_OF_AUDIO in the instant of its last sample. A word counts as missing that neither the stream nor a slip of the
-model accounts for: the alignment with the text has lost more words than that of the same model's offline decoding.
+END_OF_AUDIO in the instant of its last sample. Missing is a word of the text to which nothing in the transcript
+corresponds, letter for letter (measures.missing): one that is heard as another is not missing. Beside it stands what
+the same model's offline decoding of the same samples misses.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import jiwer
-
 from bench import corpus, measures, serving
 
 BEFORE = (2, 0, 3, 1)
@@ -26,12 +25,17 @@ BEFORE = (2, 0, 3, 1)
 
 @dataclass(frozen=True)
 class Stop:
-    """One stop: seconds to END, words of the last sentence's end that are missing, streamed and offline."""
+    """One stop: seconds to END, the words that are missing, those at the very end among them, and both texts."""
 
     end_s: float
-    missing: int
-    missing_offline: int
+    missing: list[str]
+    at_end: list[str]
+    missing_offline: list[str]
+    more: list[str]
+    """Missing here and there in offline decoding."""
+    said: str
     text: str
+    offline: str
 
 
 def cut(sentences: Sequence[corpus.Sentence], number: int, stops: int) -> tuple[list[corpus.Sentence], float]:
@@ -42,13 +46,29 @@ def cut(sentences: Sequence[corpus.Sentence], number: int, stops: int) -> tuple[
     return said, said[-1].start - said[0].start
 
 
-def missing_at_end(reference: str, heard: str) -> int:
-    """Words at the text's end to which nothing that was heard corresponds."""
-    said, got = measures.plain(reference), measures.plain(heard)
-    if not got:
-        return len(said.split())
-    last = jiwer.process_words(said, got).alignments[0][-1]
-    return last.ref_end_idx - last.ref_start_idx if last.type == "delete" else 0
+def judged(said: str, text: str, offline: str, end_s: float) -> Stop:
+    """A stop, by what was said, what was heard and what offline decoding heard."""
+    words = measures.plain(said).split()
+    lost, lost_offline = measures.missing(said, text), measures.missing(said, offline)
+    ending = [place for place in lost if set(range(place, len(words))) <= set(lost)]
+
+    def named(places: Sequence[int]) -> list[str]:
+        return [words[place] for place in places]
+
+    return Stop(
+        end_s,
+        named(lost),
+        named(ending),
+        named(lost_offline),
+        named([place for place in lost if place not in lost_offline]),
+        said,
+        text,
+        offline,
+    )
+
+
+def listed(words: Sequence[str]) -> str:
+    return f"{len(words)} ({', '.join(words)})" if words else "none"
 
 
 def main(arguments: list[str]) -> int:
@@ -66,15 +86,16 @@ def main(arguments: list[str]) -> int:
             said, audio = serving.part(chosen, samples, quiet_s=0.0)
             streamed = serving.stream(server.url, audio, burst_s=burst_s)
             text = " ".join(sentence.text for sentence in said)
-            lost = missing_at_end(text, serving.offline(whisper, audio)[0])
-            stops.append(Stop(streamed.end_s, missing_at_end(text, streamed.text()), lost, streamed.text()))
+            stops.append(judged(text, streamed.text(), serving.offline(whisper, audio)[0], streamed.end_s))
     ends = [stop.end_s for stop in stops]
-    lost_words = sum(max(0, stop.missing - stop.missing_offline) for stop in stops)
     sys.stdout.write(
         f"{len(stops)} stops: END after p50 {measures.percentile(ends, 0.5):.2f} s, "
         f"p95 {measures.percentile(ends, 0.95):.2f} s, at most {max(ends):.2f} s; "
-        f"words missing at the end: {sum(stop.missing for stop in stops)}, "
-        f"offline {sum(stop.missing_offline for stop in stops)}, more than offline {lost_words}\n"
+        f"{sum(len(measures.plain(stop.said).split()) for stop in stops)} words, "
+        f"missing at the end {listed([word for stop in stops for word in stop.at_end])}, "
+        f"anywhere {listed([word for stop in stops for word in stop.missing])}, "
+        f"offline {listed([word for stop in stops for word in stop.missing_offline])}, "
+        f"here and not offline {listed([word for stop in stops for word in stop.more])}\n"
     )
     if options.json:
         options.json.write_text(json.dumps([asdict(stop) for stop in stops], indent=1) + "\n")

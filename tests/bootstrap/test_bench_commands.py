@@ -18,7 +18,7 @@ from tests.bootstrap.launcher import ROOT
 def reading(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first paragraph only; needs espeak-ng, as .ci/run says."""
     folder = tmp_path_factory.mktemp("corpus")
-    corpus.make(folder, corpus.PARAGRAPHS[:1])
+    corpus.make(folder, corpus.Reading(corpus.PARAGRAPHS[:1]))
     return folder
 
 
@@ -45,7 +45,7 @@ def test_backlog(reading: Path) -> None:
 
 def test_streaming(reading: Path) -> None:
     text, result = bench("streaming", reading, "--seconds", "10", "--parts", "1", "--runs", "1", "--servers", "ours")
-    assert "| ours | 1 |" in text
+    assert "| first | ours | 1 |" in text
     (row,) = result["rows"]
     assert row["wer_completed"] == row["wer_all"] < 0.5
     assert 0 < row["final_p95_s"] < 30

@@ -34,12 +34,14 @@ def test_the_parts_of_a_run_are_the_whole_reading() -> None:
 
 
 def test_a_runs_row_counts_all_its_parts() -> None:
-    heard = streaming.Heard("ours")
-    for part in streaming.cut(SENTENCES[:2], SAMPLES, 2):
+    text = streaming.Text("first", tuple(streaming.cut(SENTENCES[:2], SAMPLES, 2)), "sentence number 0 sentence 1")
+    heard = streaming.Heard("ours", text)
+    for part in text.parts:
         (sentence,), audio = part
         streamed = serving.Streamed([final(sentence.end + 0.7, 0.25, sentence.end, sentence.text)])
         heard.add(streamed, part[0], 1.0, len(audio) / RATE)
-    row = heard.row("sentence number 0 sentence number 1", 0.05)
+    row = heard.row()
+    assert row.wer_offline == pytest.approx(1 / 6)
     assert (row.wer_all, row.wer_completed, row.flicker, row.taken_back) == (0.0, 0.0, 0.0, 0)
     assert row.final_p95_s == pytest.approx(0.7)
     assert row.cpu_per_audio_s == pytest.approx(2.0 / 6.5)
@@ -59,19 +61,55 @@ def test_stops_are_spread_over_the_reading() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heard", "missing"),
-    [("one two three", 0), ("one two tree", 0), ("one two", 1), ("", 3), ("two three", 0), ("One, two, three!", 0)],
+    ("said", "heard", "missing"),
+    [
+        ("One two three.", "one two three", []),
+        ("One two three.", "one two tree", []),
+        ("One two three.", "one two", ["three"]),
+        ("One two three.", "", ["one", "two", "three"]),
+        ("One two three.", "two three", ["one"]),
+        ("one two three four", "one three for", ["two"]),
+        ("No changes. No changes.", "No changes.", ["no", "changes"]),
+        # As it was heard once: two words fewer, and none of them missing.
+        ("like the steps of a staircase", "like the step semester case", []),
+        # A word is lost beside one that is misheard.
+        ("forty tons of coal each day", "forty tons of cold", ["each", "day"]),
+        ("and coal takes up room", "cold takes up room", []),
+        ("The account holds four thousand two hundred and fifty pounds.", "The account holds £4,250.", []),
+        ("The account holds four thousand two hundred and fifty pounds.", "The account holds 4,250.", ["pounds"]),
+    ],
 )
-def test_words_missing_at_the_end(heard: str, missing: int) -> None:
-    assert tail.missing_at_end("One two three.", heard) == missing
+def test_a_word_is_missing_that_was_not_heard_at_all(said: str, heard: str, missing: list[str]) -> None:
+    words = measures.plain(said).split()
+    assert [words[place] for place in measures.missing(said, heard)] == missing
 
 
-def test_words_deleted_anywhere() -> None:
-    assert backlog.deleted("one two three four", "one three for") == 1
+@pytest.mark.parametrize(
+    ("spelled", "said"),
+    [
+        ("£4,250", "four thousand two hundred fifty pounds"),
+        ("It cost $180.", "it cost one hundred eighty dollars"),
+        ("12% and 1,200", "twelve percent one thousand two hundred"),
+        ("In 1994, on the 21st.", "in nineteen ninety four on the twenty first"),
+        ("It's 5 o'clock", "it's five o'clock"),
+    ],
+)
+def test_numbers_and_signs_are_words(spelled: str, said: str) -> None:
+    assert measures.plain(spelled) == said
+
+
+def test_a_stop_tells_the_end_from_the_middle_and_names_what_offline_has() -> None:
+    stop = tail.judged("one two three four", "one three", "one two three", 0.9)
+    assert (stop.missing, stop.at_end, stop.missing_offline, stop.more) == (
+        ["two", "four"],
+        ["four"],
+        ["four"],
+        ["two"],
+    )
 
 
 def test_ratios() -> None:
-    assert backlog.Caught(6.0, 4.0, 0.1, 0.1, 0).ratio == 1.5
+    assert backlog.Caught(6.0, 4.0, 0.1, 0.1, [], [], []).ratio == 1.5
     assert streams.Pair(1.0, 2.0, 1.1, 2.4, 1, 8.0).ratios == (1.1, 1.2)
 
 
