@@ -108,7 +108,7 @@ def replay(samples: Samples, policy: Policy, decode: Decode, slower: float) -> t
         feed()
         if fed >= len(samples) and not audio.finished:
             audio.finish()
-        if audio.finished and audio.received <= audio.done:
+        if recogniser.over:
             return arrivals, spent / (len(samples) / RATE)
         if not audio.finished and audio.received < recogniser.next_at:
             now += FRAME_S / 4

@@ -24,6 +24,7 @@ class AudioBuffer:
         self._used = 0
         self._dropped = 0
         self._finished = False
+        self._continued = False
         self._abandoned = False
 
     def append(self, samples: Samples) -> None:
@@ -55,6 +56,12 @@ class AudioBuffer:
             return self._finished
 
     @property
+    def continued(self) -> bool:
+        """With `finished`: what goes on at the end is said elsewhere to its end, so it is not final here."""
+        with self._changed:
+            return self._continued
+
+    @property
     def abandoned(self) -> bool:
         """Nobody listens any more; what is here is not wanted."""
         with self._changed:
@@ -74,9 +81,9 @@ class AudioBuffer:
             self._dropped += count
             self._changed.notify_all()
 
-    def finish(self) -> None:
+    def finish(self, *, continued: bool = False) -> None:
         with self._changed:
-            self._finished = True
+            self._finished, self._continued = True, continued
             self._changed.notify_all()
 
     def abandon(self) -> None:

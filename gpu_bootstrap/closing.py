@@ -26,11 +26,16 @@ MAX_REASON_BYTES = 123
 
 @dataclass(frozen=True)
 class Ending:
-    """Why and how a stream ends. With `flush` the words of all audio received so far are sent before."""
+    """Why and how a stream ends. With `flush` the words of all audio received so far are sent before.
+
+    `returns`: a client that resumes will be back in a moment, so a sentence cut here is left open for it: what is
+    final of half a sentence is what its last word sounds like when it is cut in two.
+    """
 
     code: int
     reason: str
     flush: bool = False
+    returns: bool = False
 
     def fitting_reason(self) -> str:
         """The reason, cut to what a close frame holds."""
@@ -40,15 +45,18 @@ class Ending:
 FINISHED = Ending(NORMAL, "finished")
 GONE = Ending(NORMAL, "the client is gone")
 DECODER_FAILED = Ending(SERVER_ERROR, "the speech recogniser failed on this audio; connect again")
-RESTARTING = Ending(RESTART, "the server restarts; connect again in a moment", flush=True)
+RESTARTING = Ending(RESTART, "the server restarts; connect again in a moment", flush=True, returns=True)
 NO_KEYS_YET = Ending(RESTART, "this host has not heard from its control plane yet; connect again in a moment")
 HANDSHAKE_LATE = Ending(TIMEOUT, "no handshake came in time; the first message must be JSON with a uid")
-ROLLING_OVER = Ending(ROLL_OVER, "this connection has reached its time limit; open a new one", flush=True)
+ROLLING_OVER = Ending(
+    ROLL_OVER, "this connection has reached its time limit; open a new one", flush=True, returns=True
+)
 SESSION_ENDED = Ending(SESSION_OVER, "the session is over; start a new one", flush=True)
 TAKEN_OVER = Ending(DISPLACED, "a newer connection of this session has taken over")
 NO_PLACE = Ending(FULL, "all places of this host are taken; try again in a minute")
 
 
-def drained(reason: str) -> Ending:
+def drained(reason: str, *, returns: bool = False) -> Ending:
     """The ending on a host that is being drained; `reason` is the control plane's, e.g. "stopping for the night"."""
-    return Ending(RESTART, reason or "this host is being stopped; connect again in a moment", flush=True)
+    why = reason or "this host is being stopped; connect again in a moment"
+    return Ending(RESTART, why, flush=True, returns=returns)

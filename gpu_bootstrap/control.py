@@ -18,11 +18,15 @@ POLL_S = 0.25
 
 @dataclass(frozen=True)
 class Drain:
-    """The host is to take no new streams and to end the live ones at `closing_at` (host epoch seconds)."""
+    """The host is to take no new streams and to end the live ones at `closing_at` (host epoch seconds).
+
+    `restarts`: it serves again in a moment, so whoever streams will be back.
+    """
 
     closing_at: float
     closing_at_text: str
     reason: str
+    restarts: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,13 @@ def _drain(value: Any, ahead_s: float, received_at: float) -> Drain | None:
     if value is None:
         return None
     if not isinstance(value, dict) or not isinstance(value.get("reason", ""), str):
-        raise ValueError("drain must be null or {closing_at, reason}")
+        raise ValueError("drain must be null or {closing_at, reason, restarts}")
+    restarts = value.get("restarts", False)
+    if not isinstance(restarts, bool):
+        raise ValueError("drain.restarts must be true or false")
     text = value.get("closing_at")
     closing_at = _instant(text, "drain.closing_at") - ahead_s if text is not None else received_at
-    return Drain(closing_at, text or rfc3339(closing_at + ahead_s), value.get("reason", ""))
+    return Drain(closing_at, text or rfc3339(closing_at + ahead_s), value.get("reason", ""), restarts)
 
 
 def _number(value: Any, name: str) -> float:

@@ -112,8 +112,12 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
         return self.audio.wait_for_room(MOST_BACKLOG_S, timeout_s)
 
     def finalize(self) -> None:
-        """Decode what is left, send everything completed, and answer END_OF_AUDIO with END."""
-        self.audio.finish()
+        """Decode what is left, send everything completed, and answer END_OF_AUDIO with END.
+
+        A sentence that a restart cuts stays open for a client that comes back with it.
+        """
+        returns = self.guard.why_closed.returns and not self.guard.ended_by_client
+        self.audio.finish(continued=returns and self._handshake.resumes)
         while self.trans_thread is not None and self.trans_thread.is_alive():
             self.trans_thread.join(SIGN_OF_LIFE_S)
             self.sign_of_life()
@@ -148,7 +152,7 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
     def _work(self) -> None:
         while not self.audio.abandoned:
             self.audio.wait_for_audio(self._recogniser.next_at, 1.0)
-            if self.audio.finished and self.audio.received <= self.audio.done:
+            if self._recogniser.over:
                 return
             heard = self._recogniser.step(self._slice_s())
             if heard is None or self.audio.abandoned:

@@ -66,6 +66,8 @@ class Handshake:
     initial_prompt: str | None = None
     hotwords: str | None = None
     vad_parameters: dict[str, float] = field(default_factory=dict)
+    resumes: bool = False
+    """Whether the client keeps what is not final and comes back with it when the server restarts."""
     warnings: tuple[str, ...] = ()
 
 
@@ -102,6 +104,7 @@ def parse(message: str | bytes) -> Handshake:
         initial_prompt=_prompt(options, "initial_prompt"),
         hotwords=_prompt(options, "hotwords"),
         vad_parameters=_vad_parameters(options),
+        resumes=_flag(options, "resumes", False),
         warnings=tuple(_unserved(options)),
     )
 

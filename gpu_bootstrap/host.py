@@ -79,7 +79,7 @@ class Host:
         if over or sid in control.revoked:
             return closing.SESSION_ENDED
         if control.drain is not None and self._clock() >= control.drain.closing_at:
-            return closing.drained(control.drain.reason)
+            return closing.drained(control.drain.reason, returns=control.drain.restarts)
         return None
 
     # What /health and the host link report

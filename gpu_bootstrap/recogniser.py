@@ -93,6 +93,12 @@ class Recogniser:
         self._opened = 0.0
         self._lag_s = 0.0
         self._early: Early | None = None
+        self._left_open = False
+
+    @property
+    def over(self) -> bool:
+        """Whether no step is of use any more: the stream has ended, and all of it is done or was left open."""
+        return self._audio.finished and (self._left_open or self._audio.received <= self._audio.done)
 
     @property
     def next_at(self) -> float:
@@ -106,7 +112,7 @@ class Recogniser:
         stays.
         """
         audio, policy = self._audio, self._policy
-        finished = audio.finished
+        finished, continued = audio.finished, audio.continued
         window, base = audio.window(slice_s + 2.0), audio.done
         length = len(window) / RATE
         if not length or (not finished and base + length < self.next_at):
@@ -116,7 +122,11 @@ class Recogniser:
         heard_at = self._listen(window, base) if policy.vad else [(0.0, length)]
         speech = join(heard_at, BREATH_S)
         stretch = next_stretch(
-            speech, length, finished=finished and not more, pause_s=policy.pause_s, longest_s=slice_s
+            speech,
+            length,
+            finished=finished and not more and not continued,
+            pause_s=policy.pause_s,
+            longest_s=slice_s,
         )
         if stretch.start > ROUNDING_S:
             self._agreement.reset()
@@ -126,6 +136,8 @@ class Recogniser:
             heard = self._read(window, stretch, speech)
             self._examined = self._opened = audio.done
             return heard
+        if continued and not more:
+            return self._leave_open(window, base, stretch, speech)
         if stretch.end == stretch.start:
             if more or finished:
                 self._examined = audio.done
@@ -158,6 +170,17 @@ class Recogniser:
             self._opened = self._examined
             return heard
         return None
+
+    def _leave_open(self, window: Samples, base: float, stretch: Stretch, speech: list[Span]) -> Heard:
+        """What was being said when the stream was cut: its words as far as they go, none of them final."""
+        self._left_open = True
+        if stretch.end == stretch.start:
+            return Heard(self._audio.done)
+        if self._early is not None and self._fits(self._early, base + speech[-1][1]):
+            pieces = self._early.pieces
+        else:
+            pieces = tuple(self._read_in_context(*_cut_out(window, stretch, speech)))
+        return Heard(self._audio.done, (), _joined(pieces), base + stretch.end)
 
     def _fits(self, early: Early, voice_end: float) -> bool:
         """Whether the early decode is of what begins where all is done, and heard all of its voice."""
@@ -215,19 +238,21 @@ class Recogniser:
 
     def _steady(self, pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
         """The open pieces as one, its words only as sure as they may be shown."""
-        if not pieces:
-            return ()
-        whole = Piece(
-            pieces[0].start,
-            pieces[-1].end,
-            "".join(piece.text for piece in pieces),
-            tuple(word for piece in pieces for word in piece.words or ()) or None,
-        )
-        if not self._policy.steady:
-            return (whole,)
+        if not pieces or not self._policy.steady:
+            return _joined(pieces)
+        (whole,) = _joined(pieces)
         text = self._shown.take(whole.text)
         words = whole.words[: len(text.split())] if whole.words else None
         return (replace(whole, text=text, words=words),)
+
+
+def _joined(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+    """The pieces as one; none of none."""
+    if not pieces:
+        return ()
+    words = tuple(word for piece in pieces for word in piece.words or ())
+    text = "".join(piece.text for piece in pieces)
+    return (Piece(pieces[0].start, pieces[-1].end, text, words or None),)
 
 
 def _cut_out(window: Samples, stretch: Stretch, speech: Sequence[Span]) -> tuple[Samples, float]:

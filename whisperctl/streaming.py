@@ -408,6 +408,7 @@ class Stream:
             "task": self._wish.task,
             "language": self._wish.language,
             "use_vad": True,
+            "resumes": True,
         }
         if self._wish.model:
             wish["model"] = self._wish.model

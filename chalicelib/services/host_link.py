@@ -12,7 +12,18 @@ from dataclasses import replace
 from typing import Any
 
 from chalicelib.domain.lifecycle import Action, decide
-from chalicelib.domain.machines import REPORT_FRESH_S, MachineState, Memory, Observation, Report, Role, Stream, View
+from chalicelib.domain.machines import (
+    REPORT_FRESH_S,
+    Drain,
+    DrainKind,
+    MachineState,
+    Memory,
+    Observation,
+    Report,
+    Role,
+    Stream,
+    View,
+)
 from chalicelib.domain.phases import Phase, ready_gpus
 from chalicelib.domain.times import to_text, to_text_or_none
 from chalicelib.errors import Invalid, NotFound, StoreConflict
@@ -73,18 +84,22 @@ def answer(context: Context, control: Control, instance_id: str, now: float) -> 
     drain = view.memory.drain
     awake_since = view.memory.awake_since
     stay = None if awake_since is None or not gpu else awake_since + context.rules.hard_max_s
-    closing = None if drain is None else {"closing_at": to_text(drain.closing_at), "reason": drain.reason}
     return {
         "now": to_text(now),
         "next_report_s": ASLEEP_REPORT_S if asleep and not gpu else AWAKE_REPORT_S,
         "stay_until": to_text_or_none(stay),
-        "drain": closing or _stopping(view, now),
+        "drain": _stopping(view, now) if drain is None else _told(drain),
         "ticket_keys": [{"kid": key.kid, "secret": key.secret} for key in control.keys.keys] if gpu else [],
         "revoked": _revoked(control, view) if gpu else [],
         "upstreams": upstreams(observation, now),
         "watch": [] if gpu else _awake(observation),
         "model": control.wishes.model(now, observation.streaming(now), models, control.learned(context.rules).lead_s),
     }
+
+
+def _told(drain: Drain) -> dict[str, Any]:
+    restarts = drain.kind is DrainKind.RESTART
+    return {"closing_at": to_text(drain.closing_at), "reason": drain.reason, "restarts": restarts}
 
 
 def _stopping(view: View, now: float) -> dict[str, Any] | None:

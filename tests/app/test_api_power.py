@@ -128,6 +128,7 @@ def test_stop_with_a_live_stream_drains_first(api: Api) -> None:
     assert api.call("GET", f"/v1/sessions/{session['id']}", "speaker").status == 410
     told = api.gpu_report(sids=(session["id"],))
     assert told["drain"]["closing_at"] == to_text(api.clock() + 15)
+    assert not told["drain"]["restarts"]
     assert told["revoked"] == []  # the drain ends the stream, not the revocation
     api.clock.advance(300)
     api.gpu_report("draining", sids=(session["id"],))
@@ -204,6 +205,7 @@ def test_restart_drains_and_sends_the_document_once(api: Api) -> None:
     assert answer.status == 202
     assert answer.json["phase"] == "draining"
     assert api.look(session)["notice"]
+    assert api.gpu_report("draining", sids=(session["id"],))["drain"]["restarts"]
     api.gpu_report("draining")
     assert "gpu.restart" in api.actions()
     assert api.gpu_report("loading")["drain"] is None

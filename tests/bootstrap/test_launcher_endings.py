@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gpu_bootstrap.frames import RATE
 from tests.bootstrap.launcher import Launcher, reference, running, speech, words
 from tests.waiting import wait_until
 
@@ -84,6 +85,28 @@ def test_a_connection_at_its_limit_rolls_over(tmp_path: Path) -> None:
     assert code == 4409
     assert "open a new one" in reason
     assert words(client.text) == reference("short")
+
+
+def test_a_sentence_cut_by_a_roll_over_is_left_to_a_client_that_comes_back_with_it(tmp_path: Path) -> None:
+    """Half a sentence that is final cannot be mended any more: its last word is cut, and so is the next one."""
+    said, cut_s = speech("train"), 6.0  # in the middle of the second of three sentences
+    with running(tmp_path, {"WHISPER_MAX_CONNECTION_S": "4"}) as launcher:
+        with launcher.connect("first", resumes=True) as client:
+            client.until("SERVER_READY")
+            client.send(said[: round(cut_s * RATE)])
+            assert client.until_closed()[0] == 4409
+        with launcher.connect("second", resumes=True) as again:
+            again.until("SERVER_READY")
+            progress = [message for message in client.messages if message.get("status") == "PROGRESS"]
+            done = progress[-1]["processed_until"]
+            again.send(said[round(done * RATE) :])
+            again.end()
+            assert again.until_closed()[0] == 1000
+    shown = [message["segments"] for message in client.messages if message.get("segments")][-1]
+    assert words(shown[-1]["text"])[:3] == ["my", "brother", "walked"]
+    assert not shown[-1]["completed"]
+    assert words(client.text)[-1] == "morning"
+    assert words(client.text) + words(again.text) == reference("train")
 
 
 def test_a_connection_is_told_of_its_limit_in_time_to_open_another(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def test_nothing_said_is_nothing_wanted() -> None:
         {"revoked": [1]},
         {"drain": True},
         {"drain": {"closing_at": 5}},
+        {"drain": {"reason": "restart", "restarts": "yes"}},
         {"drain": {"reason": 5}},
         {"model": 5},
     ],

@@ -43,15 +43,15 @@ class Speech:
             found.append(Piece(start, end, f" word{number} again{number} more{number} last{number}"))
         return found
 
-    def run(self, frame_s: float = 0.1) -> list[Heard]:
+    def run(self, frame_s: float = 0.1, *, continued: bool = False) -> list[Heard]:
         heard: list[Heard] = []
         step = round(frame_s * RATE)
         for at in range(0, len(self.ramp), step):
             self.audio.append(self.ramp[at : at + step])
             heard += [found for found in [self.recogniser.step()] if found]
-        self.audio.finish()
+        self.audio.finish(continued=continued)
         steps = 0
-        while self.audio.received > self.audio.done:
+        while not self.recogniser.over:
             steps += 1
             assert steps < 1000, f"no end at {self.audio.done} of {self.audio.received}"
             heard += [found for found in [self.recogniser.step()] if found]
@@ -90,6 +90,23 @@ def test_without_context_it_is_read_alone() -> None:
     assert max(length for length, _ in speech.decodes) < 3.5
 
 
+def test_a_sentence_that_a_restart_cuts_is_left_open() -> None:
+    speech = Speech([(0.5, 3.0), (4.0, 6.0)], 6.0)
+    heard = speech.run(continued=True)
+    assert final_text(heard) == said(speech.spans[:1])
+    assert "".join(piece.text for piece in heard[-1].open).split()[0] == "word2"
+    assert 3.0 <= speech.audio.done <= 4.0  # a client that comes back begins here
+
+
+def test_a_sentence_that_has_ended_when_a_restart_comes_is_final() -> None:
+    speech = Speech([(0.5, 3.0), (4.0, 6.0)], 6.5)
+    assert final_text(speech.run(continued=True)) == said(speech.spans)
+
+
+def test_a_restart_in_silence_ends() -> None:
+    assert Speech([], 5.0).run(continued=True)[-1].final == ()
+
+
 def test_silence_is_never_decoded_but_acknowledged() -> None:
     speech = Speech([], 5.0)
     heard = speech.run()
@@ -105,7 +122,7 @@ def test_a_backlog_is_decoded_in_slices() -> None:
     speech.audio.append(speech.ramp)
     speech.audio.finish()
     heard = []
-    while speech.audio.received > speech.audio.done:
+    while not speech.recogniser.over:
         heard += [found for found in [speech.recogniser.step(8.0)] if found]
     assert final_text(heard) == said(spans)
     assert len(speech.decodes) >= 6
@@ -167,7 +184,7 @@ def test_the_voice_returns_while_the_early_decode_runs() -> None:
             fed = min(len(speech.ramp), fed + 1600)
             heard += [found for found in [speech.recogniser.step()] if found]
         speech.audio.finish()
-        while speech.audio.received > speech.audio.done:
+        while not speech.recogniser.over:
             heard += [found for found in [speech.recogniser.step()] if found]
         assert final_text(heard) == said(speech.spans), back_at
 

@@ -168,6 +168,6 @@ export class LosslessStream {
 
 /** WhisperLive's handshake. */
 function hello({ id, language = null, task = "transcribe", model = null, wordTimes = false }) {
-  const wish = { uid: id, task, language, use_vad: true };
+  const wish = { uid: id, task, language, use_vad: true, resumes: true };
   return JSON.stringify({ ...wish, ...(model ? { model } : {}), ...(wordTimes ? { word_timestamps: true } : {}) });
 }
