@@ -38,7 +38,7 @@ Samples = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Server:
-    """A server that listens at `url`; `name` is ours or stock."""
+    """A server that listens at `url`; `name` is ours, stock or stock-batch."""
 
     name: str
     url: str
@@ -78,13 +78,14 @@ def free_port() -> int:
 
 @contextmanager
 def serving(name: str, environment: Mapping[str, str] | None = None, nice: int = 0) -> Iterator[Server]:
-    """`ours` or `stock` with tiny.en on a free port, ready to be spoken to; RuntimeError when it does not start.
+    """`ours`, `stock` or `stock-batch` with tiny.en on a free port, ready to be spoken to.
 
-    `nice` is added to this process's own niceness.
+    RuntimeError when it does not start. `nice` is added to this process's own niceness.
     """
     port, health_port = free_port(), free_port()
-    if name == "stock":
+    if name.startswith("stock"):
         command, settings = [sys.executable, "-m", "bench.stock", str(port), str(model_path())], {}
+        command += ["--batch"] if name == "stock-batch" else []
     else:
         command = [sys.executable, "-m", "gpu_bootstrap.serve"]
         settings = {

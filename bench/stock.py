@@ -21,6 +21,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--any-model", action="store_true", help="clients choose the model, as without a fixed one")
     parser.add_argument("--api-key")
     parser.add_argument("--rest-port", type=int)
+    parser.add_argument("--batch", action="store_true", help="decodes of several streams run as one batch")
     options = parser.parse_args(arguments)
     # Its only use of torch on this path is to ask for CUDA; the launcher's stand-in answers that.
     from gpu_bootstrap import torch_stub
@@ -37,6 +38,7 @@ def main(arguments: list[str]) -> int:
         "api_key": options.api_key,
         "enable_rest": options.rest_port is not None,
         "rest_port": options.rest_port or 0,
+        "batch_enabled": options.batch,
     }
     # Older versions know fewer of these; what they lack is not there to be wrong.
     known = inspect.signature(TranscriptionServer.run).parameters

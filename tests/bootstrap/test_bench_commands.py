@@ -51,6 +51,14 @@ def test_streaming(reading: Path) -> None:
     assert 0 < row["final_p95_s"] < 30
 
 
+def test_batches(reading: Path) -> None:
+    text, rows = bench("batches", reading, "--seconds", "6", "--streams", "2", "--servers", "stock-batch")
+    assert text.startswith("2 streams at once")
+    (row,) = rows
+    assert row["server"] == "stock-batch"
+    assert row["wer_all"] < 0.9
+
+
 def test_streams(reading: Path) -> None:
     # The parts of the three begin at 0, 100 and 200 s; a short reading is spoken from its beginning by each.
     text, (pair,) = bench("streams", reading, "--seconds", "10", "--backlog", "12", "--times", "1", "--once")
