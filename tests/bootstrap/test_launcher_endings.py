@@ -94,14 +94,14 @@ def test_a_sentence_cut_by_a_roll_over_is_left_to_a_client_that_comes_back_with_
         with launcher.connect("first", resumes=True) as client:
             client.until("SERVER_READY")
             client.send(said[: round(cut_s * RATE)])
-            assert client.until_closed()[0] == 4409
+            assert client.until_closed(90)[0] == 4409
         with launcher.connect("second", resumes=True) as again:
             again.until("SERVER_READY")
             progress = [message for message in client.messages if message.get("status") == "PROGRESS"]
             done = progress[-1]["processed_until"]
             again.send(said[round(done * RATE) :])
             again.end()
-            assert again.until_closed()[0] == 1000
+            assert again.until_closed(90)[0] == 1000
     shown = [message["segments"] for message in client.messages if message.get("segments")][-1]
     assert words(shown[-1]["text"])[:3] == ["my", "brother", "walked"]
     assert not shown[-1]["completed"]
