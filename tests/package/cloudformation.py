@@ -59,6 +59,26 @@ def for_moto(template: dict[str, Any]) -> dict[str, Any]:
     return fit
 
 
+def created(template: dict[str, Any], stack: str, **parameters: str) -> dict[str, Any]:
+    """A stack's outputs after its creation in moto (inside mock_aws)."""
+    s3 = boto3.client("s3", region_name=REGION)
+    bucket = CODE.split("/")[2]
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.put_object(Bucket=bucket, Key="deployment.zip", Body=b"PK\x05\x06" + bytes(18))
+    s3.put_object(Bucket=bucket, Key="template.json", Body=json.dumps(template).encode())
+    stacks = boto3.client("cloudformation", region_name=REGION)
+    given = PARAMETERS | parameters
+    stacks.create_stack(
+        StackName=stack,
+        TemplateURL=f"https://{bucket}.s3.{REGION}.amazonaws.com/template.json",
+        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()],
+        Capabilities=["CAPABILITY_IAM"],
+    )
+    made = stacks.describe_stacks(StackName=stack)["Stacks"][0]
+    assert made["StackStatus"] == "CREATE_COMPLETE"
+    return {one["OutputKey"]: one["OutputValue"] for one in made["Outputs"]}
+
+
 def _replace(within: Any, old: Any, new: Any) -> None:
     items = within.items() if isinstance(within, dict) else enumerate(within) if isinstance(within, list) else ()
     for key, value in list(items):

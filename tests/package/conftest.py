@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.package.cloudformation import for_moto, transformed
 from whisperctl.packaging import STAGES, Package, build
 
 
@@ -50,3 +51,9 @@ def made(request: pytest.FixtureRequest, packages: dict[str, Made]) -> Made:
 def archive(packages: dict[str, Made]) -> Path:
     """The archive; the stages' are the same but for Chalice's own configuration."""
     return packages["prod"].package.archive
+
+
+@pytest.fixture(scope="session")
+def fit(packages: dict[str, Made]) -> dict[str, Any]:
+    """The template as moto is given it."""
+    return for_moto(transformed(packages["prod"].template))

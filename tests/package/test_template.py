@@ -12,7 +12,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from tests.package.cloudformation import CODE, IMAGE, PARAMETERS, REGION, SKIPPED_TYPES, for_moto, transformed
+from tests.package.cloudformation import CODE, IMAGE, REGION, SKIPPED_TYPES, created, transformed
 from tests.package.conftest import Made
 
 pytestmark = pytest.mark.timeout(600)  # pip downloads, and the linter takes its time on a busy machine
@@ -65,32 +65,6 @@ def test_the_transform_leaves_plain_cloudformation(made: Made) -> None:
     assert len({one["LoggingConfig"]["LogGroup"]["Ref"] for one in functions}) == len(functions)
 
 
-def created(template: dict[str, Any], **parameters: str) -> dict[str, Any]:
-    """The stack's outputs and machines after its creation in moto (inside mock_aws)."""
-    s3 = boto3.client("s3", region_name=REGION)
-    bucket = CODE.split("/")[2]
-    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
-    s3.put_object(Bucket=bucket, Key="deployment.zip", Body=b"PK\x05\x06" + bytes(18))
-    s3.put_object(Bucket=bucket, Key="template.json", Body=json.dumps(template).encode())
-    stacks = boto3.client("cloudformation", region_name=REGION)
-    given = PARAMETERS | parameters
-    stacks.create_stack(
-        StackName=STACK,
-        TemplateURL=f"https://{bucket}.s3.{REGION}.amazonaws.com/template.json",
-        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()],
-        Capabilities=["CAPABILITY_IAM"],
-    )
-    stack = stacks.describe_stacks(StackName=STACK)["Stacks"][0]
-    assert stack["StackStatus"] == "CREATE_COMPLETE"
-    return {one["OutputKey"]: one["OutputValue"] for one in stack["Outputs"]}
-
-
-@pytest.fixture(scope="module")
-def fit(packages: dict[str, Made]) -> dict[str, Any]:
-    """What moto is given."""
-    return for_moto(transformed(packages["prod"].template))
-
-
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> Any:
     """An empty account."""
@@ -113,7 +87,7 @@ def test_what_moto_leaves_out_is_known_by_name(fit: dict[str, Any], packages: di
 
 @pytest.mark.usefixtures("account")
 def test_an_empty_account_gets_the_whole_stack(fit: dict[str, Any]) -> None:
-    outputs = created(fit, StandbyGpu="true")
+    outputs = created(fit, STACK, StandbyGpu="true")
     ec2 = boto3.client("ec2", region_name=REGION)
     found = [one for batch in ec2.describe_instances()["Reservations"] for one in batch["Instances"]]
     tagged = {one["InstanceId"]: {tag["Key"]: tag["Value"] for tag in one["Tags"]} for one in found}
@@ -143,7 +117,8 @@ def test_an_existing_network_and_machines_are_used(fit: dict[str, Any]) -> None:
     ran = ec2.run_instances(ImageId=IMAGE, MinCount=2, MaxCount=2, SubnetId=subnet)["Instances"]
     gpu, edge = (one["InstanceId"] for one in ran)
     vpcs = len(ec2.describe_vpcs()["Vpcs"])
-    outputs = created(fit, VpcId=vpc, SubnetA=subnet, SubnetB=subnet, AdoptedGpu=gpu, AdoptedEdge=edge)
+    given = {"VpcId": vpc, "SubnetA": subnet, "SubnetB": subnet, "AdoptedGpu": gpu, "AdoptedEdge": edge}
+    outputs = created(fit, STACK, **given)
     assert len(ec2.describe_vpcs()["Vpcs"]) == vpcs
     assert len([one for batch in ec2.describe_instances()["Reservations"] for one in batch["Instances"]]) == 2
     assert (outputs["GpuInstanceId"], outputs["EdgeInstanceId"]) == (gpu, edge)
