@@ -20,6 +20,8 @@ const REASONS = new Map([
 
 /** Seconds by which recording may fall behind the clock before it counts as a gap: blocks come every 0.1 s. */
 const BEHIND = 1;
+/** For so many seconds it must stay behind: what comes late, from a page that was busy, comes all at once. */
+const SURELY = 2;
 
 /**
  * Whisper was trained on speech as it is, so the browser's filters, made for calls, are off unless somebody wants them.
@@ -91,13 +93,10 @@ function record(media, { context, source }, { onSamples, onEnded, onNotice, wish
   let leave = () => {};
   const finished = new Promise((resolve) => {
     recorder.port.onmessage = ({ data }) => {
-      if (data === null) {
-        resolve();
-        return;
-      }
-      const gap = gaps.heard(data.length, performance.now() / 1000);
-      onSamples(data);
+      const gap = gaps.heard(data?.length ?? 0, performance.now() / 1000, data === null);
+      if (data !== null) onSamples(data);
       if (gap) onNotice({ sentence: `${gap.toFixed(1)} s were not recorded: this device slept or was busy.`, gap });
+      if (data === null) resolve();
     };
   });
   recorder.connect(context.destination); // silent; some browsers run only what leads to an output
@@ -170,20 +169,25 @@ export class Gaps {
   #began = null;
   #samples = 0;
   #told = 0;
+  /** Since when it is behind. */
+  #since = null;
 
   /**
-   * Take note of a block. @param {number} samples at 16 kHz @param {number} now seconds
+   * Take note of a block. @param {number} samples at 16 kHz @param {number} now seconds @param {boolean} [last]
    * @returns {number} seconds newly found missing, 0 when none
    */
-  heard(samples, now) {
+  heard(samples, now, last = false) {
     this.#samples += samples;
     this.#began ??= now - samples / RATE;
     const missing = now - this.#began - this.#samples / RATE - this.#told;
     // Devices' clocks run a little slow or fast: a drift is no gap, and goes along with it.
     if (missing <= BEHIND) {
       this.#began += Math.max(-0.01, Math.min(0.01, missing)) * 0.1;
+      this.#since = null;
       return 0;
     }
+    this.#since ??= now;
+    if (!last && now - this.#since < SURELY) return 0;
     this.#told += missing;
     return missing;
   }

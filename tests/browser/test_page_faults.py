@@ -109,3 +109,26 @@ def test_stop_during_the_outage(open_page: OpenPage, tmp_path: Path) -> None:
         page.locator("#stop").click()
         expect(page.locator("#stage")).to_have_text("finishing")
         check(page, server, 1)
+
+
+def test_what_two_tabs_keep_stays_apart(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    with scripted_page(tmp_path) as (address, _):
+        page.goto(f"{address}ramp/ramp.html")
+        kept = page.evaluate(
+            """async () => {
+              const { Spill } = await import("/js/session/spill.js");
+              const [one, other] = [new Spill(), new Spill()];
+              const now = Date.now;
+              Date.now = () => now() - 25 * 3600 * 1000;
+              const crashed = new Spill();
+              Date.now = now;
+              await crashed.put(0, Float32Array.of(3));
+              await one.put(0, Float32Array.of(1));
+              await other.put(0, Float32Array.of(2));
+              const before = [(await one.get(0))[0], (await other.get(0))[0], (await crashed.get(0)) ?? "gone"];
+              await other.clear();
+              return [...before, (await one.get(0))[0], (await other.get(0)) ?? "gone"];
+            }"""
+        )
+    assert kept == [1, 2, "gone", 1, "gone"]

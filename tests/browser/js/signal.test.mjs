@@ -70,8 +70,15 @@ test("jitter, late starts and slow clocks are no gaps", () => {
   assert.deepEqual(missing(jittered), []);
   const slow = Array.from({ length: 36000 }, (_, n) => 0.1 * n * 1.0002);
   assert.deepEqual(missing(slow), []);
-  const stalled = Array.from({ length: 100 }, (_, n) => (n < 50 ? 0.1 * n : Math.max(5.8, 0.1 * n)));
+  const stalled = Array.from({ length: 100 }, (_, n) => (n < 50 ? 0.1 * n : Math.max(8.7, 0.1 * n)));
   assert.deepEqual(missing(stalled), [], "blocks that come late but all of them");
+});
+
+test("a gap right before the end is found with the last block", () => {
+  const gaps = new Gaps();
+  for (let n = 0; n < 50; n += 1) assert.equal(gaps.heard(BLOCK, 0.1 * n), 0);
+  assert.equal(gaps.heard(BLOCK, 10), 0);
+  assert.ok(Math.abs(gaps.heard(0, 10.1, true) - 5.1) < 0.2);
 });
 
 class Page extends EventTarget {
