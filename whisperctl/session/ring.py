@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from typing import IO
 
@@ -41,7 +42,10 @@ class Ring:
         self._blocks.append(np.ascontiguousarray(samples, dtype="<f4"))
         self.end += len(samples)
         while len(self._blocks) > 1 and self.end - self._in_memory - len(self._blocks[0]) >= self._memory:
-            self._spill(self._blocks.pop(0))
+            if not self._spill(self._blocks[0]):
+                self._memory = sys.maxsize  # no room, or not allowed: memory has to do, nothing is dropped
+                return
+            self._in_memory += len(self._blocks.pop(0))
 
     def read(self, first: int, count: int) -> Samples:
         """Up to `count` samples from number `first` on. ValueError when they were released already."""
@@ -83,9 +87,14 @@ class Ring:
             self._in_memory += len(self._blocks.pop(0))
             self.start = self._in_memory
 
-    def _spill(self, block: Samples) -> None:
-        if self._disk is None:
-            self._disk = tempfile.TemporaryFile()  # noqa: SIM115 lives as long as what it holds
-        self._disk.seek(self._in_memory * BYTES)
-        self._disk.write(block.tobytes())
-        self._in_memory += len(block)
+    def _spill(self, block: Samples) -> bool:
+        """Write a block behind what the file has; False where it does not take it all."""
+        data = block.tobytes()
+        try:
+            if self._disk is None:
+                # Unbuffered, so that a full disk is known before the block leaves memory.
+                self._disk = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 lives as long as what it holds
+            self._disk.seek(self._in_memory * BYTES)
+            return self._disk.write(data) == len(data)
+        except OSError:
+            return False

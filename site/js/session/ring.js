@@ -16,6 +16,10 @@ export class Ring {
   #memory;
   #inMemory = 0;
   #spilling = false;
+  /** The store takes no more; what it has it still gives. */
+  #full = false;
+  /** The piece read from the store last: the next frame mostly lies in it too. */
+  #fetched = { piece: null, samples: null };
   /** Number of the oldest sample still kept. */
   start = 0;
   /** Number after the newest captured sample. */
@@ -72,10 +76,10 @@ export class Ring {
 
   /** Move the oldest samples in memory to the store; they leave memory once it has them. */
   async #spill() {
-    if (this.#spilling || !this.#store) return;
+    if (this.#spilling || !this.#store || this.#full) return;
     this.#spilling = true;
     try {
-      while (this.#store && this.#inMemory > this.#memory + PIECE) {
+      while (this.#inMemory > this.#memory + PIECE) {
         const piece = this.#joined();
         await this.#store.put(piece.first, piece.samples);
         piece.samples = null;
@@ -83,7 +87,7 @@ export class Ring {
         else await this.#store.remove(piece.first); // released meanwhile
       }
     } catch {
-      this.#store = null; // full, or not allowed: memory has to do, nothing is dropped
+      this.#full = true; // no room, or not allowed: memory has to do, nothing is dropped
     } finally {
       this.#spilling = false;
     }
@@ -102,15 +106,23 @@ export class Ring {
     return piece;
   }
 
-  async #fetch(piece) {
+  #fetch(piece) {
+    if (this.#fetched.piece !== piece) this.#fetched = { piece, samples: this.#load(piece) };
+    return this.#fetched.samples;
+  }
+
+  async #load(piece) {
     try {
       const samples = await this.#store.get(piece.first);
       if (samples?.length === piece.length) return samples;
     } catch {
       // As if it were not there.
     }
+    // Counted once, however often it is sent: from here on it is silence in memory.
     this.missing += piece.length;
-    return new Float32Array(piece.length);
+    piece.samples = new Float32Array(piece.length);
+    this.#inMemory += piece.length;
+    return piece.samples;
   }
 }
 

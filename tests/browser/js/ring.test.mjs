@@ -65,11 +65,23 @@ test("a store that refuses costs memory, and nothing else", async () => {
   assert.deepEqual(ring.read(0, 8000), ramp(0, 8000));
 });
 
-test("a store that lost something is told", async () => {
+test("a store that is full still gives what it has", async () => {
+  const store = new Store();
+  const put = store.put.bind(store);
+  store.put = (first, samples) => (store.pieces.size < 3 ? put(first, samples) : Promise.reject(new Error("full")));
+  const ring = filled(new Ring(store, 10 * RATE), 60);
+  await settled();
+  assert.equal(store.pieces.size, 3);
+  for (let at = 0; at < 60 * RATE; at += 8000) assert.deepEqual(await ring.read(at, 8000), ramp(at, 8000));
+  assert.equal(ring.missing, 0);
+});
+
+test("a store that lost something is told, once", async () => {
   const store = new Store();
   const ring = filled(new Ring(store, 10 * RATE), 30);
   await settled();
   store.pieces.delete(0);
+  for (const at of [0, 100, 6 * RATE, 200]) await ring.read(at, 10);
   assert.deepEqual(await ring.read(0, 10), new Float32Array(10));
   assert.equal(ring.missing, 5 * RATE);
 });
