@@ -33,11 +33,10 @@ AT_ONCE = 10
 PLACES = 3
 """Fewer than come at once: being full is part of the test."""
 SPARE_MB = 25.0
-"""What a process may grow by without a leak once it is warm, which is after a quarter of the connections: until then
-each of the allocator's arenas (eight a core) is used by a thread that decodes for the first time. 0.1 MB a
-connection, the least that a forgotten stream holds (its WebSocket's buffers and its thread), is 150 MB over the
-1,500 after it."""
-WARM = CONNECTIONS // 4
+"""What a process may grow by without a leak once it is warm, which is after half of the connections: until then each
+of the allocator's arenas (eight a core) is used by a thread that decodes for the first time. 0.1 MB a connection, the
+least that a forgotten stream holds (its WebSocket's buffers and its thread), is 100 MB over the 1,000 after it."""
+WARM = CONNECTIONS // 2
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
