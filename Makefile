@@ -35,7 +35,7 @@ defects: setup  ## stock WhisperLive's defects, looked for in stock and in ours:
 	$(PY) -m bench.defects --write docs/defects.md
 
 endurance: setup  ## the long ones: offline for minutes, frozen and slow networks, the real chain under faults
-	$(PY) -m pytest -m endurance --timeout 900
+	$(PY) -m pytest -m endurance --timeout 1500
 
 poison: setup  ## 2,000 connections that mean harm against one launcher (POISON=N for another number; 10 minutes)
 	POISON=$${POISON:-2000} $(PY) -m pytest tests/bootstrap/test_poison.py -s
