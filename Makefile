@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 DEMO ?=
+CHAOS ?=
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +29,9 @@ lint: setup  ## ruff, mypy --strict, shellcheck where it is installed
 
 check: lint test  ## what CI runs
 
-chaos: setup  ## 10,000 random histories of the engine with faults (CHAOS_HISTORIES=N for another number)
-	CHAOS_HISTORIES=$${CHAOS_HISTORIES:-10000} $(PY) -m pytest tests/chaos --timeout 0
+chaos: setup  ## 10,000 random histories with faults, and the whole small world (CHAOS="--histories N --seed N --jobs N")
+	$(PY) -m tests.chaos $(CHAOS)
+	CHAOS_WHOLE=1 $(PY) -m pytest tests/chaos -s --timeout 0
 
 defects: setup  ## stock WhisperLive's defects, looked for in stock and in ours: writes docs/defects.md (4 minutes)
 	$(PY) -m bench.defects --write docs/defects.md

@@ -6,6 +6,7 @@ import copy
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from chalicelib.domain.machines import Machine, MachineState
 from chalicelib.domain.notification import Notification
@@ -57,7 +58,7 @@ class MemoryStore:
                     case Put():
                         before = self._records.get(one.key)
                         version = (before.version if before else 0) + 1
-                        self._records[one.key] = Record(one.key, version, copy.deepcopy(one.data), one.expires_at)
+                        self._records[one.key] = Record(one.key, version, self._kept(one.data), one.expires_at)
                     case Delete():
                         self._records.pop(one.key, None)
                     case Check():
@@ -79,6 +80,10 @@ class MemoryStore:
             self._records.setdefault(key, Record(key, 1, {"n": 0}))
             self._turns[key] = Turn(True, now, int(held.data["n"]) if held else 0)
             return self._turns[key]
+
+    @staticmethod
+    def _kept(data: Mapping[str, Any]) -> Mapping[str, Any]:
+        return copy.deepcopy(data)
 
     def _expect(self, key: Key, version: int | None) -> None:
         held = self._records.get(key)

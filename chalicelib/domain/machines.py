@@ -255,9 +255,7 @@ class Observation:
         """Sort the views by role, and give each GPU what the edges say of it."""
         seen = list(views)
         edges = tuple(view for view in seen if view.machine.role is Role.EDGE)
-        gpus = tuple(
-            replace(view, unreachable_at=_unreachable(view, edges)) for view in seen if view.machine.role is Role.GPU
-        )
+        gpus = tuple(_with_witness(view, edges) for view in seen if view.machine.role is Role.GPU)
         return cls(gpus, edges)
 
     def streaming(self, now: float) -> frozenset[str]:
@@ -272,6 +270,11 @@ class Observation:
             if view.machine.state is MachineState.RUNNING and not view.dead(now)
             for stream in view.streams()
         )
+
+
+def _with_witness(view: View, edges: tuple[View, ...]) -> View:
+    at = _unreachable(view, edges)
+    return view if at == view.unreachable_at else replace(view, unreachable_at=at)
 
 
 def _unreachable(view: View, edges: tuple[View, ...]) -> float | None:

@@ -45,10 +45,7 @@ class Night:
 
     def span(self, day: date) -> tuple[float, float]:
         """The night that begins on `day`, in epoch seconds, end exclusive."""
-        last = day if self.end > self.start else day + timedelta(days=1)
-        begin = datetime.combine(day, self.start.replace(fold=0), self.zone)
-        over = _closing(datetime.combine(last, self.end), self.zone)
-        return begin.timestamp(), over.timestamp()
+        return _span(self, day)
 
     def at(self, now: float) -> tuple[float, float] | None:
         """The night `now` lies in, or None."""
@@ -63,6 +60,14 @@ class Night:
         """When the next night begins, strictly after `now`."""
         today = datetime.fromtimestamp(now, self.zone).date()
         return next(begin for ahead in range(3) if (begin := self.span(today + timedelta(days=ahead))[0]) > now)
+
+
+@functools.lru_cache(64)
+def _span(night: Night, day: date) -> tuple[float, float]:
+    last = day if night.end > night.start else day + timedelta(days=1)
+    begin = datetime.combine(day, night.start.replace(fold=0), night.zone)
+    over = _closing(datetime.combine(last, night.end), night.zone)
+    return begin.timestamp(), over.timestamp()
 
 
 @functools.lru_cache(4096)

@@ -23,7 +23,7 @@ Other partitions: `tokens` (by SHA-256), `idempotency`, `events`, `ledger`, `rol
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import Any, TypeVar
@@ -175,34 +175,25 @@ def load(store: Store) -> Control:
 
 def parse(records: Sequence[Record]) -> Control:
     """The records as domain objects; a record of an unknown kind is left alone."""
-    sessions, bookings, installations = [], [], []
-    memories, reports = {}, {}
+    named: dict[str, dict[str, Any]] = {kind: {} for kind in READERS}
     single: dict[str, Mapping[str, Any]] = {}
     for record in records:
         kind, _, name = record.key.sk.partition("#")
-        if kind == "session":
-            sessions.append(_known(Session, record.data))
-        elif kind == "booking":
-            bookings.append(_known(Booking, record.data))
-        elif kind == "rollout":
-            installations.append(_known(Installation, record.data))
-        elif kind == "machine":
-            memories[name] = memory_from(record.data)
-        elif kind == "report":
-            reports[name] = report_from(record.data)
+        if kind in READERS:
+            named[kind][name] = READERS[kind](record.data)
         else:
             single[kind] = record.data
     power = single.get("power", {})
     return Control(
         wishes=Wishes(
-            tuple(sessions),
-            tuple(bookings),
+            tuple(named["session"].values()),
+            tuple(named["booking"].values()),
             power.get("closed_until"),
             tuple(_order(one) for one in power.get("orders", ())),
-            tuple(installations),
+            tuple(named["rollout"].values()),
         ),
-        memories=memories,
-        reports=reports,
+        memories=named["machine"],
+        reports=named["report"],
         keys=TicketKeys(tuple(_known(TicketKey, one) for one in single.get("ticket-keys", {}).get("keys", ()))),
         wakes=tuple(_known(Wake, one) for one in single.get("history", {}).get("wakes", ())),
         gaps=tuple(float(one) for one in single.get("gaps", {}).get("seconds", ())),
@@ -296,3 +287,13 @@ def report_from(data: Mapping[str, Any]) -> Report:
         upstreams=tuple(data.get("upstreams", ())),
         down=tuple(data.get("down", ())),
     )
+
+
+READERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "session": lambda data: _known(Session, data),
+    "booking": lambda data: _known(Booking, data),
+    "rollout": lambda data: _known(Installation, data),
+    "machine": memory_from,
+    "report": report_from,
+}
+"""Records of which there may be many, by the kind before the `#` of their sort key."""

@@ -11,7 +11,9 @@ from collections.abc import Callable
 
 from chalicelib.domain.machines import Machine, MachineState, Role
 from chalicelib.services.events import Cause
-from tests.chaos.world import EDGE, Violation, World
+from tests.chaos.fakes import Violation
+from tests.chaos.plant import EDGE
+from tests.chaos.world import World
 
 
 def speaking(world: World) -> str:

@@ -203,7 +203,7 @@ def test_without_the_line_the_invariant_fails(mutation: Mutation, tmp_path: Path
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=170,
         check=False,
     )
     assert run.returncode == 1, run.stderr
