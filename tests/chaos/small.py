@@ -366,7 +366,7 @@ def orders(events: Sequence[str], first: Callable[[], State] = small) -> Walk:
         for (left, state), (count, names) in level.items():
             for name in sorted(left):
                 told = (*names, name)
-                key = (left - {name}, _told(told, lambda state=state, name=name: happened(state, name)))
+                key = (left - {name}, _told(told, happened, state, name))
                 known, by = following.get(key, (0, told))
                 following[key] = (known + count, by)
                 walk.steps += 1
@@ -375,10 +375,7 @@ def orders(events: Sequence[str], first: Callable[[], State] = small) -> Walk:
     walk.histories = sum(count for count, _ in level.values())
     ends = {state: names for (_, state), (_, names) in level.items()}
     for _ in range(QUIET_MINUTES):
-        ends = {
-            _told(names, lambda state=state: minute(replace(state, room=True))): names
-            for state, names in ends.items()
-        }
+        ends = {_told(names, minute, replace(state, room=True)): names for state, names in ends.items()}
         walk.steps += len(ends)
     for state, names in ends.items():
         if any(gpu.state.awake for gpu in state.gpus) and not state.wishes.live_sessions(state.now):
@@ -386,9 +383,9 @@ def orders(events: Sequence[str], first: Callable[[], State] = small) -> Walk:
     return walk
 
 
-def _told(names: tuple[str, ...], step: Callable[[], State]) -> State:
+def _told(names: tuple[str, ...], step: Callable[..., State], *of: State | str) -> State:
     """The step; a violation tells the whole history that led to it."""
     try:
-        return step()
+        return step(*of)
     except Violation as broken:
         raise Violation(f"{broken} after: {' / '.join(names)}") from broken

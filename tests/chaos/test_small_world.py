@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.domain.lifecycle import Action, Decision
+from chalicelib.domain.lifecycle import Action, Decision, decide
 from chalicelib.domain.machines import Observation
 from chalicelib.domain.rules import Rules
 from chalicelib.domain.wishes import Wishes
@@ -162,7 +162,7 @@ def test_the_walk_finds_decisions_that_break_an_invariant(
     invariant: str, broken: Callable[[Decide], Decide], events: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert decisions.orders(events).histories == math.factorial(len(events))
-    monkeypatch.setattr(decisions, "decide", broken(decisions.decide))
+    monkeypatch.setattr(decisions, "decide", broken(decide))
     with pytest.raises(Violation, match=f"^{invariant} "):
         decisions.orders(events)
 
