@@ -15,9 +15,11 @@ NEEDS = {"chromium": "apt-get install chromium"}
 
 
 def _shared(item: pytest.Item) -> str:
-    """What an item shares with others, so that one worker runs them all: hosts, the stack, else its file."""
+    """What an item shares with others, so that one worker runs them all: hosts, package, the stack, else its file."""
     if "hosts" in item.path.parts:
         return "hosts"
+    if "package" in item.path.parts:
+        return "package"
     if "stack" in getattr(item, "fixturenames", ()):
         return "stack"
     return str(item.path)

@@ -77,7 +77,7 @@ def test_one_network_comes_and_goes_with_its_label(tmp_path: Path) -> None:
     [
         ((), 64),
         (("--add", "office"), 64),
-        (("--add", "a\"b", "192.0.2.7"), 64),
+        (("--add", 'a"b', "192.0.2.7"), 64),
         (("--add", "a\nEDGE_TLS=x", "192.0.2.7"), 64),
         (("--add", "office", "192.0.2.7/24"), 65),
         (("--remove",), 64),

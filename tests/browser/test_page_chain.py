@@ -186,5 +186,3 @@ def test_ten_minutes_offline(playwright_driver: Playwright, stack: Stack, tmp_pa
             report("10 minutes offline", run=number, wer=round(rates[number], 4),
                    live_again_s=run.live_again_s(), words=run.heard)  # fmt: skip
     assert statistics.median(rates) <= WER
-
-
