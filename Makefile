@@ -45,6 +45,10 @@ poison: setup  ## 2,000 connections that mean harm against one launcher (POISON=
 try-whisperlive: setup  ## VERSION=0.10.0: seams, launcher suite and defects with another WhisperLive; exit 0 if safe
 	@$(PY) -m bench.try_whisperlive $(or $(VERSION),$(error name a version: make try-whisperlive VERSION=0.10.0))
 
+audit: setup  ## checkov on the packaged template, in an environment of its own under build/ (half a minute)
+	@.ci/checkov
+	$(PY) -m tests.package.audit
+
 package: setup  ## the Lambdas' archive and the stack's template into build/aws
 	$(PY) -m whisperctl.packaging build/aws
 
@@ -61,4 +65,4 @@ clean:  ## removes what the targets above made, .venv included
 	rm -rf .venv .local build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis whisperlive_edge.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-hosts lint check chaos defects endurance poison try-whisperlive package screenshots speech locks clean
+.PHONY: help setup demo test test-hosts lint check chaos defects endurance poison try-whisperlive audit package screenshots speech locks clean
