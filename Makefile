@@ -49,6 +49,9 @@ audit: setup  ## checkov on the packaged template, in an environment of its own 
 	@.ci/checkov
 	$(PY) -m tests.package.audit
 
+cold-start: setup  ## what a cold start of the packaged Lambda costs, in processor time
+	$(PY) -m tests.package.cold_start
+
 package: setup  ## the Lambdas' archive and the stack's template into build/aws
 	$(PY) -m whisperctl.packaging build/aws
 
@@ -65,4 +68,4 @@ clean:  ## removes what the targets above made, .venv included
 	rm -rf .venv .local build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis whisperlive_edge.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-hosts lint check chaos defects endurance poison try-whisperlive audit package screenshots speech locks clean
+.PHONY: help setup demo test test-hosts lint check chaos defects endurance poison try-whisperlive audit cold-start package screenshots speech locks clean

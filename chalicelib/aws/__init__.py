@@ -1,1 +1,1 @@
-"""One port a file, on boto3. Nothing outside this package imports boto3."""
+"""One port a file, on botocore's clients. Nothing outside this package imports botocore or boto3."""

@@ -1,12 +1,17 @@
-"""One boto3 session and its clients, each made when it is first needed and kept."""
+"""One botocore session and its clients, each made when it is first needed and kept.
+
+botocore and not boto3: a cold start pays for every import, and boto3 adds uploads in threads and resources, which
+nobody here uses. The clients are the same.
+"""
 
 from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING, Any
 
-import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.loaders import Loader
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -18,11 +23,20 @@ READ_TIMEOUT_S = 8
 """API Gateway gives up after 29, so one call must not eat them all."""
 
 
+class _Loader(Loader):
+    """Reads service models without looking for all that there are first: half the time of a first client."""
+
+    def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002  # botocore's signature
+        return ["cloudwatch", "dynamodb", "ec2", "s3", "sns", "ssm"]
+
+
 class Clients:
     """Safe to share between threads: sessions are not, clients are."""
 
     def __init__(self, region: str = "") -> None:
-        self._session = boto3.Session(region_name=region or None)
+        self._region = region or None
+        self._session = botocore.session.get_session()
+        self._session.register_component("data_loader", _Loader())
         self._lock = threading.Lock()
         self._made: dict[str, Any] = {}
 
@@ -36,8 +50,7 @@ class Clients:
                     # For S3: an address signed the old way names the global endpoint and is refused in newer regions.
                     signature_version="s3v4" if service == "s3" else None,
                 )
-                make: Any = self._session.client  # its overloads know only literal service names
-                self._made[name] = make(service, config=config)
+                self._made[name] = self._session.create_client(service, region_name=self._region, config=config)
             return self._made[name]
 
     @property
