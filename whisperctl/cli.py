@@ -31,7 +31,7 @@ VERBS = {
     "refresh": ("whisperctl.commands.hosts", "Point the edge at the GPU hosts anew."),
     "logs": ("whisperctl.commands.hosts", "Show a host's log."),
     "shell": ("whisperctl.commands.hosts", "Open a shell on a host."),
-    "token": ("whisperctl.commands.token", "Add, list and revoke access tokens."),
+    "token": ("whisperctl.commands.token", "Add, list and revoke access tokens; rotate ticket keys."),
     "invite": ("whisperctl.commands.invite", "Make a link for a speaker, and its QR code."),
     "clients": ("whisperctl.commands.clients", "Say which addresses the edge lets in."),
     "completion": ("whisperctl.commands.completion", "Print the shell's completion."),

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+SPREAD_S = 30.0
+"""A new key signs from so long after its making on: by then every GPU host has heard of it, reporting every 5 s."""
+KEPT_S = 86400.0
+"""A retired key verifies for so long: the longest that a session's ticket may be good."""
 
 CANARY = "canary-"
 """So begins the sid of a canary's ticket; a GPU host gives it no place and reports no stream for it."""
@@ -10,7 +15,8 @@ CANARY = "canary-"
 
 @dataclass(frozen=True)
 class TicketKey:
-    """A signing secret the hosts know. The newest one not retired signs; all not yet dropped verify."""
+    """A signing secret the hosts know; moments in epoch seconds. It signs until it is retired, and verifies until
+    it is dropped."""
 
     kid: str
     secret: str
@@ -20,14 +26,21 @@ class TicketKey:
 
 @dataclass(frozen=True)
 class TicketKeys:
-    """The stack's keys, ready for rotation: a new key is added, the old one retired, later dropped."""
+    """The stack's keys: those that the hosts are sent."""
 
     keys: tuple[TicketKey, ...] = ()
 
-    def signing(self) -> TicketKey | None:
-        """The key that signs now."""
-        usable = [key for key in self.keys if key.retired_at is None]
-        return max(usable, key=lambda key: key.created_at, default=None)
+    def signing(self, now: float) -> TicketKey | None:
+        """The key that signs now: the newest that every host has had time to hear of; None: there is no key."""
+        usable = [key for key in self.keys if key.retired_at is None or now < key.retired_at]
+        known = [key for key in usable if now >= key.created_at + SPREAD_S]
+        return max(known or usable, key=lambda key: key.created_at, default=None)
+
+    def rotated(self, new: TicketKey, now: float) -> TicketKeys:
+        """With a new key, which takes over once it has spread; keys that are retired for long are dropped."""
+        kept = [key for key in self.keys if key.retired_at is None or now < key.retired_at + KEPT_S]
+        retired = [replace(key, retired_at=now + SPREAD_S) if key.retired_at is None else key for key in kept]
+        return TicketKeys((*retired, new))
 
 
 def claims(sid: str, ends_at: float) -> dict[str, object]:

@@ -69,7 +69,7 @@ def report(context: Context, instance_id: str, body: Mapping[str, Any]) -> dict[
     if control.wishes.installations:
         progress(context, cause)
     control = load(context.store)
-    if control.keys.signing() is None and memory.role is Role.GPU:
+    if control.keys.signing(now) is None and memory.role is Role.GPU:
         control = replace(control, keys=ensure_keys(context.store, now))
     return answer(context, control, instance_id, context.clock())
 

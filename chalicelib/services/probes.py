@@ -335,7 +335,7 @@ class _Look:
 
     def _canary(self) -> Iterator[Layer]:
         settings, control = self._context.settings, self._control
-        key = control.keys.signing() or ensure_keys(self._context.store, self._now).signing()
+        key = control.keys.signing(self._now) or ensure_keys(self._context.store, self._now).signing(self._now)
         assert key is not None
         ticket = sign(key, f"{CANARY}{secrets.token_hex(8)}", self._now + TICKET_S)
         url = f"{settings.ws_url}/canary" if settings.require_ticket else settings.ws_url

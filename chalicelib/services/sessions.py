@@ -203,7 +203,7 @@ def _view(context: Context, control: Control, session: Session, now: float) -> d
     if host is not None:
         # The next pass writes it; until then it is worked out anew each time, always the same.
         session = moved(session, host)
-        key = control.keys.signing() or ensure_keys(context.store, now).signing()
+        key = control.keys.signing(now) or ensure_keys(context.store, now).signing(now)
         ticket = sign(key, session.id, session.max_at) if key else None
     return {
         "id": session.id,

@@ -63,6 +63,19 @@ def test_a_token_lives_by_the_clock_of_its_stack(cloud: Cloud, state_dir: Path) 
     assert [entry["state"] for entry in json.loads(token(state_dir, "list", "--json").stdout)] == ["expired"]
 
 
+def test_ticket_keys_are_rotated_and_dropped(cloud: Cloud, state_dir: Path) -> None:
+    first = json.loads(token(state_dir, "rotate-keys", "--json").stdout)
+    second = json.loads(token(state_dir, "rotate-keys", "--json").stdout)
+    assert second["kids"] == [first["kid"], second["kid"]]
+    said = token(state_dir, "rotate-keys").stdout
+    assert f"{first['kid']}, {second['kid']} still opens streams" in said
+    third = json.loads(token(state_dir, "rotate-keys", "--drop", "--json").stdout)
+    assert third["kids"] == [third["kid"]]
+    stored = cloud.client("dynamodb").scan(TableName="local")["Items"]
+    secret = json.dumps(stored)
+    assert all(one not in secret for one in first["kids"]), "the older keys are gone"
+
+
 def test_mistakes_are_2(state_dir: Path, tmp_path: Path) -> None:
     assert token(state_dir, "add", "king").exit_code == 2
     unknown = token(state_dir, "revoke", "000000000000")

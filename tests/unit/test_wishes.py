@@ -7,7 +7,7 @@ from typing import Any
 import jwt
 import pytest
 
-from chalicelib.domain.tickets import TicketKey, TicketKeys, sign
+from chalicelib.domain.tickets import KEPT_S, SPREAD_S, TicketKey, TicketKeys, sign
 from chalicelib.domain.wishes import Booking, Order, OrderKind, Session, Wishes, short_name
 
 
@@ -45,14 +45,30 @@ def test_the_booking_that_ends_last_and_the_latest_order_count() -> None:
     assert wishes.booked(200) is None
 
 
-def test_the_newest_key_that_is_not_retired_signs() -> None:
-    old, new = TicketKey("old", "o" * 32, 1.0), TicketKey("new", "n" * 32, 2.0)
-    retired = TicketKey("last", "l" * 32, 3.0, retired_at=4.0)
-    assert TicketKeys((old, new, retired)).signing() == new
-    assert TicketKeys().signing() is None
-    ticket = sign(new, "sid", 2e9)
+def test_a_ticket_is_a_jwt_of_its_key() -> None:
+    ticket = sign(TicketKey("new", "n" * 32, 2.0), "sid", 2e9)
     assert jwt.get_unverified_header(ticket) == {"alg": "HS256", "typ": "JWT", "kid": "new"}
     assert jwt.decode(ticket, "n" * 32, algorithms=["HS256"]) == {"sid": "sid", "exp": 2_000_000_000}
+
+
+def test_a_new_key_signs_once_every_host_knows_it_and_the_old_one_verifies_on() -> None:
+    assert TicketKeys().signing(0.0) is None
+    old, new, third = (TicketKey(name, name * 32, at) for name, at in (("o", 1000.0), ("n", 2000.0), ("t", 2010.0)))
+    only = TicketKeys((old,))
+    assert only.signing(1000.0) == old, "there is no other"
+    both = only.rotated(new, 2000.0)
+
+    def signs(keys: TicketKeys, now: float) -> str:
+        found = keys.signing(now)
+        assert found is not None
+        return found.kid
+
+    assert [signs(both, 2000.0 + later) for later in (0, SPREAD_S - 1, SPREAD_S, 1e6)] == ["o", "o", "n", "n"]
+    hasty = both.rotated(third, 2010.0)
+    assert [signs(hasty, 2010.0 + later) for later in (0, SPREAD_S - 1, SPREAD_S)] == ["o", "n", "t"]
+    assert {key.kid for key in hasty.keys} == {"o", "n", "t"}, "all of them verify"
+    much_later = 2000.0 + SPREAD_S + KEPT_S
+    assert [key.kid for key in both.rotated(TicketKey("x", "x" * 32, much_later), much_later).keys] == ["n", "x"]
 
 
 def test_a_host_loads_the_model_of_the_booking_then_of_the_oldest_session() -> None:

@@ -1,4 +1,4 @@
-"""`whisperctl token`: access tokens, written straight into the stack's table with the operator's AWS rights."""
+"""`whisperctl token`: access tokens and the keys of tickets, straight in the table with the operator's AWS rights."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def store_options(command: Callable[P, R]) -> Callable[P, R]:
 
 @click.group(epilog=f"Example: whisperctl token add speaker --minutes 120 --label 'Monday talk'\n\n{CODES}")
 def token() -> None:
-    """Add, list and revoke access tokens."""
+    """Add, list and revoke access tokens; rotate the keys of sessions' tickets."""
 
 
 @token.command(epilog=f"Example: whisperctl token add speaker --minutes 120\n\n{CODES}")
@@ -120,6 +120,23 @@ def revoke(token_id: str, dry_run: bool, table: str | None, state_dir: Path, as_
         click.echo(f"{token_id} is revoked")
 
 
+@token.command("rotate-keys", epilog=f"Example: whisperctl token rotate-keys\n\n{CODES}")
+@click.option("--drop", is_flag=True, help="Forget the older keys at once: tickets that are out open nothing more.")
+@store_options
+@errors_as_json
+def rotate_keys(drop: bool, table: str | None, state_dir: Path, as_json: bool) -> None:
+    """Make a new key for sessions' tickets; hosts hear of it with their next report, live streams go on."""
+    from chalicelib.services.ticket_keys import rotate
+
+    with opened_table(table, state_dir) as (store, now):
+        keys = rotate(store, now, drop=drop)
+    kids = [key.kid for key in keys.keys]
+    if as_json:
+        print_json({"kid": kids[-1], "kids": kids})
+    else:
+        click.echo(f"{kids[-1]} is the new key; {', '.join(kids[:-1]) or 'no other'} still opens streams")
+
+
 @contextmanager
 def opened_table(table: str | None, state_dir: Path) -> Iterator[tuple[DynamoStore, float]]:
     """The stack's table and the time there (epoch seconds); what AWS says against it becomes one sentence."""
@@ -142,7 +159,7 @@ def opened_table(table: str | None, state_dir: Path) -> Iterator[tuple[DynamoSto
     except Unavailable as error:
         raise NotReachable(str(error)) from None
     except StoreConflict:
-        raise CtlError("somebody else changed this token at the same moment; try again") from None
+        raise CtlError("somebody else changed it at the same moment; try again") from None
 
 
 @contextmanager
