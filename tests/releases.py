@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.services.releases import canonical
+from whisperctl.releases.archive import archive
 
 ROOT = Path(__file__).resolve().parent.parent
-RELEASE_PY = ROOT / "gpu_bootstrap" / "release.py"
+RUNNER = archive(ROOT / "gpu_bootstrap")
+"""release.py, as SSM's document fetches it."""
 
 INSTALL = """\
 #!/usr/bin/env bash
@@ -49,7 +51,7 @@ def scripts(stage: str = ":", activate: str = ":", check: str = ":", restart: st
     return {
         "bootstrap/install.sh": install.encode(),
         "bootstrap/check.sh": CHECK.replace("{check}", check).encode(),
-        "bootstrap/release.py": RELEASE_PY.read_bytes(),
+        "bootstrap/release.pyz": RUNNER,
     }
 
 

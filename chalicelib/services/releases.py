@@ -43,7 +43,7 @@ MOVES = 6
 ADDRESS_S = 3600
 """How long the addresses in a plan are good, in seconds."""
 KEPT_S = 90 * 86400.0
-RUNNER = "bootstrap/release.py"
+RUNNER = "bootstrap/release.pyz"
 NAME = re.compile(r"[0-9a-f]{16}")
 _GONE = (MachineState.SHUTTING_DOWN, MachineState.TERMINATED)
 

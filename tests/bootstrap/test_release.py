@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.releases import RELEASE_PY, manifest_of, scripts, sha256_of
+from tests.releases import RUNNER, manifest_of, scripts, sha256_of
 from tests.waiting import wait_until
 
 MODEL = b"weights " * 50_000
@@ -81,6 +81,15 @@ class HostUnderTest:
     target: str = "gpu"
 
     @property
+    def runner(self) -> Path:
+        """What SSM's document has fetched."""
+        path = self.prefix / "release-by-its-hash.pyz"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(RUNNER)
+        return path
+
+    @property
     def home(self) -> Path:
         return self.prefix / "opt" / ("edge" if self.target == "edge" else "whisperlive")
 
@@ -103,7 +112,7 @@ class HostUnderTest:
             *more,
         ]
         return subprocess.Popen(
-            [sys.executable, "-I", str(RELEASE_PY), verb, *arguments],
+            [sys.executable, "-I", str(self.runner), verb, *arguments],
             env={"PATH": os.environ["PATH"], "PREFIX": str(self.prefix)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -151,7 +160,7 @@ def test_a_blank_host_gets_a_release(host: HostUnderTest) -> None:
     assert host.deploy(sha) == (0, "")
     assert host.current() == sha[:16]
     assert (host.home / "current/models/tiny/model.bin").read_bytes() == MODEL
-    assert (host.home / "current/gpu_bootstrap/release.py").read_bytes() == RELEASE_PY.read_bytes()
+    assert (host.home / "current/gpu_bootstrap/release.pyz").read_bytes() == RUNNER
     assert os.access(host.home / "current/bootstrap/install.sh", os.X_OK)
     assert not os.access(host.home / "current/bootstrap/version", os.X_OK)
     env = host.prefix / "etc/whisperlive-edge/host.env"
@@ -383,4 +392,4 @@ def test_the_edge_has_a_home_of_its_own(tmp_path: Path, bucket: Bucket) -> None:
     sha = edge.release(scripts() | {"site/index.html": b"<p>", "caddy/caddy": b"\x7fELF"})
     assert edge.deploy(sha) == (0, "")
     assert os.access(tmp_path / "opt/edge/current/caddy/caddy", os.X_OK)
-    assert (tmp_path / "opt/edge/current/edge_bootstrap/release.py").exists()
+    assert (tmp_path / "opt/edge/current/edge_bootstrap/release.pyz").exists()

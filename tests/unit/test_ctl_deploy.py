@@ -17,6 +17,7 @@ from whisperctl.commands.deploy import check_settings, follow
 from whisperctl.commands.hosts import shell_of, split
 from whisperctl.errors import UsageError
 from whisperctl.releases import sources
+from whisperctl.releases.archive import archive
 from whisperctl.releases.manifest import Source, build
 from whisperctl.releases.upload import upload
 from whisperctl.stack import StackInfo
@@ -78,7 +79,7 @@ def test_the_checkouts_files_are_in_it_and_its_litter_is_not(tmp_path: Path) -> 
         unwanted = shutil.ignore_patterns("__pycache__")
         shutil.copytree(sources.ROOT / name, tmp_path / name, symlinks=True, ignore=unwanted)
     clean = [one.path for one in sources.bootstrap("gpu", tmp_path)]
-    assert {"bootstrap/release.py", "bootstrap/link.py", "bootstrap/hostlink/main.py"} <= set(clean)
+    assert {"bootstrap/release.pyz", "bootstrap/link.py", "bootstrap/hostlink/main.py"} <= set(clean)
     (tmp_path / "gpu_bootstrap/__pycache__").mkdir()
     for litter in ("__pycache__/x.pyc", ".swp", "serve.py~"):
         (tmp_path / "gpu_bootstrap" / litter).touch()
@@ -88,6 +89,15 @@ def test_the_checkouts_files_are_in_it_and_its_litter_is_not(tmp_path: Path) -> 
     assert edge["site/index.html"] == "site"
     # Links in the tree, of a file and of a folder; files in the release.
     assert edge["bootstrap/release.py"] == edge["bootstrap/hostlink/main.py"] == "bootstrap"
+
+
+def test_the_runners_archive_depends_on_its_files_alone(tmp_path: Path) -> None:
+    first = archive(sources.ROOT / "gpu_bootstrap")
+    assert archive(sources.ROOT / "edge_bootstrap") == first, "both hosts run the same"
+    shutil.copytree(sources.ROOT / "edge_bootstrap", tmp_path / "copy", copy_function=shutil.copyfile)
+    assert archive(tmp_path / "copy") == first
+    (tmp_path / "copy/releasing/steps.py").write_text("")
+    assert archive(tmp_path / "copy") != first
 
 
 def test_a_model_comes_by_name_or_from_a_folder(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_the_plan_holds_addresses_and_settings_and_the_command_no_secret(world: 
     rollout = world.begin()
     command = world.commands.sent[0][1]
     manifest = json.loads(world.artifacts.objects[f"releases/gpu/{name}.json"])
-    runner = next(one for one in manifest["files"] if one["path"] == "bootstrap/release.py")
+    runner = next(one for one in manifest["files"] if one["path"] == "bootstrap/release.pyz")
     key = f"rollouts/{rollout['id']}/{GPU}.json"
     assert command.document == "s-release"
     assert command.output == f"rollouts/{rollout['id']}/output/configure"

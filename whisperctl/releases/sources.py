@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from whisperctl.errors import CtlError, UsageError
+from whisperctl.releases.archive import NAME, archive
 from whisperctl.releases.manifest import Source
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +28,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 def bootstrap(target: str, root: Path = ROOT) -> Iterator[Source]:
     """The host's scripts and Python files; on the edge the page too."""
-    yield from _tree(root / f"{target}_bootstrap", "bootstrap", "bootstrap")
+    folder = root / f"{target}_bootstrap"
+    yield from _tree(folder, "bootstrap", "bootstrap")
+    yield Source("bootstrap", f"bootstrap/{NAME}", _kept(archive(folder)))
     if target == "edge":
         yield from _tree(root / "site", "site", "site")
 
@@ -40,6 +43,17 @@ def _tree(folder: Path, kind: str, place: str) -> Iterator[Source]:
         hidden = any(part.startswith(".") or part == "__pycache__" for part in relative.parts)
         if path.is_file() and not hidden and path.suffix != ".pyc" and not path.name.endswith("~"):
             yield Source(kind, f"{place}/{relative.as_posix()}", path)
+
+
+def _kept(content: bytes) -> Path:
+    """A file with this content, under its hash."""
+    path = cache_directory().parent / "archives" / f"{hashlib.sha256(content).hexdigest()[:24]}.pyz"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        part.write_bytes(content)
+        part.replace(path)
+    return path
 
 
 def _walk(folder: Path) -> Iterator[Path]:
