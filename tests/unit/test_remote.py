@@ -120,11 +120,11 @@ def test_what_a_step_may_not_be(name: str, value: str) -> None:
 def test_documents() -> None:
     assert DOCUMENTS["stack-set-upstream"]["mainSteps"][0]["inputs"]["runCommand"] == [
         "set -eu",
-        "${PREFIX:-}/opt/edge/current/edge_bootstrap/set-upstream.sh {{ upstreams }}",
+        '"${PREFIX:-}/opt/edge/current/edge_bootstrap/set-upstream.sh" {{ upstreams }}',
     ]
     assert DOCUMENTS["stack-restart-gpu"]["mainSteps"][0]["inputs"]["runCommand"] == [
         "set -eu",
-        "${PREFIX:-}/opt/whisperlive/current/gpu_bootstrap/restart.sh",
+        '"${PREFIX:-}/opt/whisperlive/current/gpu_bootstrap/restart.sh"',
     ]
     for content in DOCUMENTS.values():
         assert content["schemaVersion"] == "2.2"

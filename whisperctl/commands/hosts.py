@@ -27,6 +27,7 @@ FOLLOW_S = 2.0
 LONGEST_S = 150.0
 UNITS = {"gpu": "whisperlive", "edge": "caddy"}
 CURSOR = "-- cursor: "
+ROOTS_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CODES = codes(0, 1, 2, 3, 5, 130, one="failed on the host")
 TARGET = click.argument("target", type=click.Choice(tuple(UNITS)))
 STACK = click.option("--stack", "stack_name", help="The stack as CloudFormation calls it; else the stage's.")
@@ -168,6 +169,8 @@ def shell_of(account: Account, stack: StackInfo, host: str) -> tuple[list[str], 
     """The program to become, and its environment; UsageError says what is missing here."""
     if account.endpoint:
         root = (stack.state_dir or Path(".local")).resolve() / "hosts" / host
+        if (root / "disk").is_dir():
+            return _inside(root, host), dict(os.environ)
         if not (root / "run").is_dir():
             raise UsageError(f"{host} has no root at {root}: is the machine awake?")
         path = f"{root}/usr/local/bin:{os.environ.get('PATH', '/usr/bin:/bin')}"
@@ -177,6 +180,19 @@ def shell_of(account: Account, stack: StackInfo, host: str) -> tuple[list[str], 
         if shutil.which(program) is None:
             raise UsageError(f"{where} ({program}) is not installed here; a shell on a host in AWS needs it")
     return ["aws", "ssm", "start-session", "--target", host], dict(os.environ)
+
+
+def _inside(directory: Path, host: str) -> list[str]:
+    """The shell of a host with systemd on this machine, as root; UsageError when it is off."""
+    from whisperctl.local.nspawn import entering
+
+    leader = directory / "leader"
+    if not leader.exists():
+        raise UsageError(f"{host} is off: is the machine awake?")
+    if os.geteuid() != 0:
+        raise UsageError(f"only root can enter {host}")
+    home = ("env", "-i", "HOME=/root", f"TERM={os.environ.get('TERM', 'dumb')}", f"PATH={ROOTS_PATH}")
+    return [*entering(int(leader.read_text())), "--", *home, "/bin/sh", "-c", "cd && exec /bin/sh -i"]
 
 
 def run_on(ssm: Any, host: str, command: RemoteCommand, sleep: Callable[[float], None] = time.sleep) -> str:
