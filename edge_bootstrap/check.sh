@@ -22,7 +22,7 @@ told() {
 
 ask() { # PATH: what this edge's own Caddy answers, its certificate verified
     local how=()
-    [[ ! -r $authority ]] || how=(--cacert "$authority")
+    [[ -z $authority ]] || how=(--cacert "$authority")
     # By the name's own certificate, but past DNS; where an address is served, its certificate goes with the address.
     [[ $site =~ ^[0-9.]+$|: ]] || how+=(--connect-to "::127.0.0.1:$port")
     curl -fsS --noproxy '*' -m 15 "${how[@]}" "https://$site$1" 2>&1
@@ -38,7 +38,13 @@ environment "$ROOT/etc/whisperlive-edge/host.env"
 site=${EDGE_SITE:-localhost}
 site=${site%%,*}
 port=${EDGE_HTTPS_PORT:-443}
-authority="${EDGE_STORAGE:-$ROOT/var/lib/caddy}/pki/authorities/local/root.crt"
+# Whom to trust: Caddy's own authority, a private one, or those of the system.
+authority=
+case ${EDGE_TLS:-tls_internal} in
+    tls_internal) authority="${EDGE_STORAGE:-$ROOT/var/lib/caddy}/pki/authorities/local/root.crt" ;;
+    tls_acme) [[ ! ${EDGE_ACME_OPTIONS:-} =~ ^trusted_roots\ +([^\ ]+)$ ]] || authority=${BASH_REMATCH[1]} ;;
+esac
+[[ -r $authority ]] || authority=
 
 free=$(df -Pm -- "$directory" | awk 'NR == 2 { print $4 }')
 if ((free < LEAST_FREE_MB)); then

@@ -41,7 +41,8 @@ class Settings:
     upstream_script: Path | None = None
     """LINK_UPSTREAM_SCRIPT (edge, required): set-upstream.sh."""
     ca_file: Path | None = None
-    """LINK_CA_FILE (edge): PEM of the internal authority, reported to clients' benefit; default none."""
+    """LINK_CA_FILE (edge): PEM of the authority that certifies this edge, reported to clients' benefit; default as
+    Caddy's own settings say (EDGE_TLS, EDGE_STORAGE, EDGE_ACME_OPTIONS), None where the system knows it."""
     edge_url: str | None = None
     """LINK_EDGE_URL (edge): address that answers 200 while Caddy is well, e.g. https://edge/healthz; default none."""
 
@@ -74,7 +75,7 @@ class Settings:
             hard_max_s=_minutes(env, "LINK_HARD_MAX_MINUTES", cls.hard_max_s),
             deadman_file=_path(env, "LINK_DEADMAN_FILE") or beside,
             upstream_script=_path(env, "LINK_UPSTREAM_SCRIPT"),
-            ca_file=_path(env, "LINK_CA_FILE"),
+            ca_file=_path(env, "LINK_CA_FILE") or (_authority(env) if role == "edge" else None),
             edge_url=env.get("LINK_EDGE_URL") or None,
         )
 
@@ -85,6 +86,18 @@ class Settings:
 
 def _path(env: Mapping[str, str], name: str) -> Path | None:
     return Path(env[name]) if env.get(name) else None
+
+
+def _authority(env: Mapping[str, str]) -> Path | None:
+    """Whose root clients of the edge need: Caddy's own, or that of a private ACME authority."""
+    match env.get("EDGE_TLS") or "tls_internal":
+        case "tls_internal":
+            return Path(env.get("EDGE_STORAGE") or "/var/lib/caddy") / "pki/authorities/local/root.crt"
+        case "tls_acme":
+            word, _, file = (env.get("EDGE_ACME_OPTIONS") or "").partition(" ")
+            return Path(file.strip()) if word == "trusted_roots" and file else None
+        case _:
+            return None
 
 
 def _minutes(env: Mapping[str, str], name: str, default_s: float) -> float:

@@ -102,7 +102,7 @@ def test_on_ec2_a_report_is_signed_by_the_role_and_else_by_the_key(
         authentication(Settings.from_env(aws), b"{}")
 
 
-@pytest.mark.parametrize("name", ["link.py", "hostlink", "release.py", "host.sh"])
+@pytest.mark.parametrize("name", ["link.py", "hostlink", "release.py", "releasing", "host.sh"])
 def test_the_edge_has_the_same_file(name: str) -> None:
     assert (ROOT / "edge_bootstrap" / name).resolve() == ROOT / "gpu_bootstrap" / name
 
@@ -128,6 +128,24 @@ def test_settings_from_the_environment() -> None:
 def test_a_wrong_setting_is_named(change: dict[str, str], sentence: str) -> None:
     with pytest.raises(SettingsError, match=sentence):
         Settings.from_env({**GPU_ENV, **change})
+
+
+@pytest.mark.parametrize(
+    ("settings", "authority"),
+    [
+        ({}, "/var/lib/caddy/pki/authorities/local/root.crt"),
+        ({"EDGE_TLS": "tls_internal", "EDGE_STORAGE": "/s"}, "/s/pki/authorities/local/root.crt"),
+        ({"EDGE_TLS": "tls_acme"}, None),
+        ({"EDGE_TLS": "tls_acme", "EDGE_ACME_OPTIONS": "profile shortlived"}, None),
+        ({"EDGE_TLS": "tls_acme", "EDGE_ACME_OPTIONS": "trusted_roots /etc/a.pem"}, "/etc/a.pem"),
+        ({"EDGE_TLS": "tls_files"}, None),
+        ({"EDGE_TLS": "tls_files", "LINK_CA_FILE": "/etc/own.pem"}, "/etc/own.pem"),
+    ],
+)
+def test_the_authority_is_the_one_that_certifies_the_edge(settings: dict[str, str], authority: str | None) -> None:
+    edge = {"LINK_ROLE": "edge", "LINK_API_URL": "http://127.0.0.1:1", "LINK_INSTANCE_ID": "i-2"}
+    found = Settings.from_env(edge | {"LINK_UPSTREAM_SCRIPT": "/s"} | settings).ca_file
+    assert found == (Path(authority) if authority else None)
 
 
 def test_an_answer_in_full_passes() -> None:
