@@ -36,11 +36,29 @@ stage() {
     if [[ $(cat "$directory/venv/.staged" 2>/dev/null) == "$wanted" ]]; then
         say "unchanged: $directory/venv"
     else
-        make_venv "$directory" "$lock" "$index"
+        link_venv "$directory" "$wanted" || make_venv "$directory" "$lock" "$index"
+        nvidia "$directory"
         printf '%s\n' "$wanted" >"$directory/venv/.staged"
         say "staged $directory"
     fi
     readable "$directory"
+}
+
+# link_venv DIR WANTED: take the packages of another release here that was staged from the same lock by the same Python;
+# false when there is none. Its files are links, which nobody writes to: a release that differs in one script is
+# staged in a second, and takes no room.
+link_venv() {
+    local directory=$1 wanted=$2 other
+    for other in "$HOME_DIR"/releases/*/venv; do
+        [[ $other != "$directory/venv" && $(cat "$other/.staged" 2>/dev/null) == "$wanted" ]] || continue
+        rm -rf -- "$directory/venv"
+        cp -al -- "$other" "$directory/venv" 2>/dev/null || return 1
+        rm -f -- "$directory/venv/.staged"
+        compile "$directory" bootstrap
+        say "packages as in $(basename "$(dirname "$other")")"
+        return 0
+    done
+    return 1
 }
 
 make_venv() {
@@ -52,9 +70,19 @@ make_venv() {
     "$directory/venv/bin/python" -I -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-input \
         --no-compile --no-deps --require-hashes "${from[@]}" -r "$lock" ||
         fail "$EX_SOFTWARE" "the packages of $lock do not go in; the lines above say which"
-    # Here, so that no start has to: the service cannot write, and compiling takes longer than reading.
-    "$directory/venv/bin/python" -I -m compileall -q -j 0 "$directory/venv/lib" "$directory/bootstrap" >/dev/null || true
-    local packages
+    compile "$directory" venv/lib bootstrap
+}
+
+# compile DIR FOLDER...: here, so that no start has to: the service cannot write, and compiling takes longer than reading.
+compile() {
+    local directory=$1
+    shift
+    (cd -- "$directory" && venv/bin/python -I -m compileall -q -j 0 "$@" >/dev/null) || true
+}
+
+# nvidia DIR: the libraries of CUDA under a name that the unit knows.
+nvidia() {
+    local directory=$1 packages
     packages=$("$directory/venv/bin/python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     [[ ! -d $packages/nvidia ]] || ln -sfn -- "$packages/nvidia" "$directory/venv/nvidia"
 }
