@@ -62,6 +62,8 @@ def bring_up_blank(
         "edge_url": edge_url,
         "api_url": api_url,
         "aws_endpoint": cloud.endpoint.url,
+        "stack_name": options.stack_name,
+        "bucket": account.bucket_name(options),
         "ca_cert": str(directory / "hosts" / edge / "disk" / EDGE_STORAGE / "pki/authorities/local/root.crt"),
         "tokens": tokens,
         "gpu_instance_id": gpus[0],

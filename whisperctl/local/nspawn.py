@@ -72,7 +72,7 @@ class SystemdHost:
         directory: Path,
         bridge: Bridge,
         spawner: Spawner,
-        ended: Callable[[], None],
+        ended: Callable[[SystemdHost], None],
     ) -> None:
         self.machine = machine
         self.directory = directory
@@ -209,7 +209,7 @@ class SystemdHost:
         self._spawner.forget(self._process)
         for group in self._cgroups:
             remove_cgroup(group)
-        self._ended()
+        self._ended(self)
 
     def _until_it_ends(self) -> int:
         known = None
@@ -253,6 +253,7 @@ class SystemdHosts:
         self._spawner = spawner
         self._power_off = power_off
         self._hosts: dict[str, SystemdHost] = {}
+        self._cut: set[SystemdHost] = set()
         self._lock = threading.Lock()
         # Instances live as long as the run: disks of an earlier one belong to nobody.
         shutil.rmtree(directory, ignore_errors=True)
@@ -265,13 +266,22 @@ class SystemdHosts:
             directory = self._directory / machine.instance_id
             directory.mkdir(exist_ok=True)
             self._hosts[machine.instance_id] = SystemdHost(
-                machine, self._tree, directory, self._bridge, self._spawner, lambda: self._off(machine.instance_id)
+                machine, self._tree, directory, self._bridge, self._spawner, self._off
             )
 
     def shutdown(self, instance_id: str) -> None:
         host = self.host(instance_id)
         if host is not None:
             host.shutdown()
+
+    def kill(self, instance_id: str) -> None:
+        """Cut the power of one host; EC2 hears nothing of it from here."""
+        with self._lock:
+            host = self._hosts.pop(instance_id, None)
+            if host is not None:
+                self._cut.add(host)
+        if host is not None:
+            host.shutdown(patience_s=0)
 
     def close(self) -> None:
         """Cut the power of all hosts at once: the run is over, and their disks with it."""
@@ -299,9 +309,14 @@ class SystemdHosts:
         host = self.host(instance_id)
         return Outcome(None, "", "") if host is None else host.run_script(script, env, expired)
 
-    def _off(self, instance_id: str) -> None:
+    def _off(self, host: SystemdHost) -> None:
+        instance_id = host.machine.instance_id
         with self._lock:
-            self._hosts.pop(instance_id, None)
+            if self._hosts.get(instance_id) is host:
+                del self._hosts[instance_id]
+            if host in self._cut:
+                self._cut.discard(host)
+                return
         # Where EC2 asked for it, it is stopping already and this changes nothing.
         threading.Thread(target=self._power_off, args=(instance_id,), name="power off", daemon=True).start()
 

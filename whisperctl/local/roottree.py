@@ -66,10 +66,25 @@ def root_tree(cache: Path) -> Path:
     return tree
 
 
+# debootstrap mounts within the tree and takes a minute: when we end, it ends, and what it has mounted goes with it.
+OWN_NAMESPACES = (
+    "setpriv", "--pdeathsig", "KILL", "--", "unshare", "--mount", "--propagation", "private", "--pid", "--fork",
+    "--kill-child", "--mount-proc", "--",
+)  # fmt: skip
+
+
 def _debootstrap(tree: Path, codename: str, uri: str) -> None:
     part = tree.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
-    command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", codename, str(part), uri]
+    command = [
+        *OWN_NAMESPACES,
+        "debootstrap",
+        "--variant=minbase",
+        f"--include={','.join(PACKAGES)}",
+        codename,
+        str(part),
+        uri,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = (done.stdout.strip().splitlines() or ["no message"])[-1]
