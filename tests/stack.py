@@ -10,7 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,8 +101,11 @@ class Stack:
 
 
 @contextlib.contextmanager
-def start_stack(state_dir: Path, *options: str) -> Iterator[Stack]:
-    """Run `whisperctl local` until the block ends; every process it started ends with it."""
+def start_stack(state_dir: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Stack]:
+    """Run `whisperctl local` until the block ends; every process it started ends with it.
+
+    `env`: settings of the control plane that no option has, by their variables.
+    """
     state_dir.mkdir(parents=True, exist_ok=True)
     errors = state_dir / "test-stderr.log"
     arguments = ["--state-dir", str(state_dir), "--port", str(free_port()), "--boot-seconds", "2", *options]
@@ -114,7 +117,7 @@ def start_stack(state_dir: Path, *options: str) -> Iterator[Stack]:
             stderr=stderr,
             text=True,
             # Many short sessions would teach a linger that no test counts on.
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "IDLE_LEARNED": "false"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "IDLE_LEARNED": "false", **(env or {})},
             start_new_session=True,
         )
     try:

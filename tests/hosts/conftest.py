@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts import releases
+from tests.hosts.deploying import HOMES, deploy_from_here
 from tests.hosts.world import World, start_world
 from whisperctl.local import roottree
 
 HERE = Path(__file__).parent
+GRACE_S = 60.0
+"""From the notice of the night, or of the hard maximum, to the closing of streams."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,22 +34,18 @@ def tree() -> Path:
 @pytest.fixture(scope="session")
 def world(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     del tree
-    with start_world(tmp_path_factory.mktemp("world"), "--idle-minutes", "60") as running:
+    grace = {"NIGHT_GRACE_MINUTES": f"{GRACE_S / 60:g}"}
+    with start_world(tmp_path_factory.mktemp("world"), "--idle-minutes", "60", **grace) as running:
         yield running
-
-
-@pytest.fixture(scope="session")
-def cache() -> Path:
-    return roottree.cache_directory(os.environ)
 
 
 @dataclass(frozen=True)
 class Installed:
-    """Both hosts with their releases installed; the directories are those on the hosts."""
+    """Both hosts with their releases, which are named by what `whisperctl deploy` called them."""
 
     world: World
-    gpu_release: str
-    edge_release: str
+    gpu_name: str
+    edge_name: str
 
     @property
     def gpu(self) -> str:
@@ -57,18 +55,19 @@ class Installed:
     def edge(self) -> str:
         return self.world.edge
 
+    @property
+    def gpu_release(self) -> str:
+        """The release's directory on the host."""
+        return f"{HOMES['gpu']}/releases/{self.gpu_name}"
+
+    @property
+    def edge_release(self) -> str:
+        return f"{HOMES['edge']}/releases/{self.edge_name}"
+
 
 @pytest.fixture(scope="session")
-def installed(world: World, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """From two blank hosts, by the hosts' own scripts."""
-    made = tmp_path_factory.mktemp("releases")
-    if world.state(world.gpu) != "running":
-        world.start(world.gpu)
-    releases.configure(world, world.edge, releases.edge_settings(world))
-    releases.configure(world, world.gpu, releases.gpu_settings(world))
-    edge = releases.bring(world, world.edge, "edge", releases.edge_release(made / "e1"))
-    gpu = releases.bring(world, world.gpu, "gpu", releases.gpu_release(made / "g1", cache))
-    for host, directory in ((world.edge, edge), (world.gpu, gpu)):
-        world.must(host, f"{directory}/bootstrap/install.sh stage {directory}")
-        world.must(host, f"{directory}/bootstrap/install.sh activate {directory}")
-    return Installed(world, gpu, edge)
+def installed(world: World, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """From two blank hosts, by the operator's command: the edge first, then the GPU host, which it wakes."""
+    directory = tmp_path_factory.mktemp("settings")
+    edge = deploy_from_here(world, "edge", directory)
+    return Installed(world, deploy_from_here(world, "gpu", directory), edge)

@@ -142,9 +142,9 @@ class World:
 
 
 @contextlib.contextmanager
-def start_world(state_dir: Path, *options: str) -> Iterator[World]:
+def start_world(state_dir: Path, *options: str, **settings: str) -> Iterator[World]:
     """Run the cloud until the block ends. The first run on a machine makes the root tree, which takes a minute."""
-    with start_stack(state_dir, "--hosts", "systemd", *options) as stack:
+    with start_stack(state_dir, "--hosts", "systemd", *options, env=settings) as stack:
         world = World(stack)
         wait_until(lambda: world.booted(world.edge), BOOT_S, "the edge host to boot", every=0.1)
         yield world
