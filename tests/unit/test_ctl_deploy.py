@@ -177,7 +177,7 @@ def test_a_watcher_sees_every_change_once(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_stack_in_aws_is_named() -> None:
-    with pytest.raises(UsageError, match="--stack or WHISPERCTL_STACK"):
+    with pytest.raises(UsageError, match="--stage, or --stack"):
         find_account(AWS, {})
     assert find_account(AWS, {"WHISPERCTL_STACK": "ours"}) == Account("ours", "", None)
     assert find_account(AWS, {}, name="ours", bucket="b").releases() == "b"
