@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 from .answers import hosts_of, watched
@@ -50,6 +51,7 @@ class Edge:
         cause = self._trouble()
         report: dict[str, Any] = {
             "status": "ready" if cause is None else "failed",
+            "release": self._release(),
             "upstreams": self._in_force,
             "gpus_down": sorted(host for host, port in self._watched if not takes_connections(host, port)),
             "ca_pem": self._ca_pem(),
@@ -57,6 +59,12 @@ class Edge:
             "cert_life_days": self._cert_life_days,
         }
         return report if cause is None else {**report, "cause": cause}
+
+    def _release(self) -> str:
+        try:
+            return (self._settings.current or Path()).readlink().name
+        except OSError:
+            return self._settings.release
 
     def obey(self, answer: dict[str, Any], received_at: float) -> None:
         del received_at

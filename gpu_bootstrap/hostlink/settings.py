@@ -23,6 +23,9 @@ class Settings:
     """LINK_INSTANCE_ID: EC2's id of this host."""
     release: str
     """LINK_RELEASE: the installed release, reported as it is; default "unknown"."""
+    current: Path | None = None
+    """LINK_CURRENT (edge): the link that names the release that serves, reported in place of LINK_RELEASE; the link
+    program itself may be older than that. Default none."""
     key_file: Path | None = None
     """LINK_KEY_FILE: file with this host's key, sent as X-Host-Key; default none."""
     boot_id: str | None = None
@@ -67,6 +70,7 @@ class Settings:
             api_url=env["LINK_API_URL"].rstrip("/"),
             instance_id=env["LINK_INSTANCE_ID"],
             release=env.get("LINK_RELEASE") or "unknown",
+            current=_path(env, "LINK_CURRENT"),
             key_file=_path(env, "LINK_KEY_FILE"),
             boot_id=env.get("LINK_BOOT_ID") or None,
             health_url=env.get("LINK_HEALTH_URL") or cls.health_url,

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.browser.scripted import TOKEN, Scripted, scripted_stack
+from whisperctl.api import Api
 from whisperctl.cli import VERBS, cli
 from whisperctl.commands.power import await_phase
 from whisperctl.errors import CtlError, Refused, UsageError
@@ -138,6 +139,9 @@ def test_a_flag_wins_over_the_environment() -> None:
 def test_a_missing_authority_is_a_sentence() -> None:
     with pytest.raises(UsageError, match="does not exist"):
         StackInfo("https://x", "https://x/api", "/nowhere/ca.pem").tls()
+    with pytest.raises(UsageError, match="does not exist"):
+        Api(StackInfo("https://x", "https://x/api", "/nowhere/ca.pem", "t"), "viewer")
+    Api(StackInfo("https://x", "http://127.0.0.1:1/local", "/nowhere/ca.pem", "t"), "viewer")  # not by the edge
 
 
 class Phases:

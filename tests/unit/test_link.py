@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -442,6 +443,14 @@ def test_edge_follows_the_gpu_and_reports_what_is_in_force(server: Server, edge:
     assert (tmp_path / "calls").read_text() == "set\n"
     _, _, report = server.reports[-1]
     assert (report["status"], report["ca_pem"], report["cert_days"]) == ("ready", "PEM", None)
+
+
+def test_edge_names_the_release_that_serves_now(edge: Settings, tmp_path: Path) -> None:
+    role = Edge(replace(edge, release="r0", current=tmp_path / "current"))
+    assert role.observe()["release"] == "r0", "nothing is installed by releases"
+    (tmp_path / "current").symlink_to("releases/r1")
+    role._looked_at = -math.inf
+    assert role.observe()["release"] == "r1"
 
 
 def test_edge_says_which_gpus_take_no_connection(server: Server, edge: Settings) -> None:

@@ -45,6 +45,8 @@ def bring_up_blank(
     account.put_environment(os.environ, options, cloud.endpoint.url, "https://edge.invalid")
     store = account.create_table_and_documents(options)
     api_url = f"{cloud.start_gateway(preflight.find_repository() / 'app.py', stack)}/{STAGE}"
+    # What hosts are told; without it they would be told what API Gateway says of itself, which speaks TLS.
+    os.environ["API_URL"] = api_url
     hosts = SystemdHosts(tree, directory / "hosts", network, spawner, cloud.ec2.stopped_itself)
     cloud.wire(hosts, stack)
     tokens = account.create_tokens(store, cloud.clock.now())
