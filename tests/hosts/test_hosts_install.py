@@ -194,7 +194,7 @@ def test_scripts_and_documents_pass_the_shells_linter(tmp_path: Path) -> None:
     scripts = [path for package in packages for path in package.glob("*.sh")]
     scripts += [*(ROOT / "gpu_bootstrap" / "poweroff").iterdir(), *tmp_path.glob("*.sh")]
     # SC2194: a parameter that was put in is a constant.
-    command = ["shellcheck", "--exclude=SC2194", *scripts]
+    command = ["shellcheck", "--exclude=SC2194", *map(str, scripts)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout == ""
 
