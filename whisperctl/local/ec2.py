@@ -340,10 +340,20 @@ class Ec2:
                 (gone,) = self._named([instance_id])
                 if self._transition[instance_id] == transition:
                     gone.nics[0].public_ip = None
+                    if final == "terminated":
+                        self._delete_disks(gone)
                     self._set(gone, final)
 
         self._timeline.after(0, f"shutdown of {instance.id}", _bound(self._host_power().shutdown, instance.id))
         self._later(instance, passing, self._dwell.stop_s, finish)
+
+    def _delete_disks(self, instance: Any) -> None:
+        """A terminated machine takes the disks with it that are to be deleted on termination."""
+        for device in list(instance.block_device_mapping):
+            disk = instance.block_device_mapping[device]
+            if disk.delete_on_termination and disk.volume_id in self._backend.volumes:
+                self._backend.detach_volume(disk.volume_id, instance.id, device)
+                self._backend.delete_volume(disk.volume_id)
 
     def _later(self, instance: Any, passing: str, seconds: float, finish: Callable[[str, int], None]) -> None:
         transition = self._transition[instance.id] = next(self._transitions)

@@ -11,7 +11,8 @@
      "agent":      {"delay_s": 60, "offline": false},
      "events":     {"lost": true, "doubled": true, "delay_s": 30},
      "ticks":      {"lost": true},
-     "commands":   [{"document": "local-set-upstream", "status": "Failed", "exit_code": 1, "output": "no disk"}]}
+     "commands":   [{"document": "local-set-upstream", "status": "Failed", "exit_code": 1, "output": "no disk"}],
+     "stacks":     [{"resource": "EdgeAddress", "on": "create", "reason": "no more addresses", "times": 1}]}
 
 `impaired`: a start reaches `running`, its status check fails, and no host ever boots on it. `stuck`: a stop stays
 `stopping` until StopInstances with Force, or until the fault is gone. `stale`: DescribeInstances shows the states
@@ -21,7 +22,8 @@ machine by itself; `off` is a host that shuts itself down in order. `lambdas`: t
 is dead from the moment AWS answered it; nothing after it runs, a `finally` included, and asynchronous ones are
 retried as Lambda does. `commands[].status` is Failed, TimedOut, or Lost (never delivered). `delay_s` of `agent` is
 added to the usual delay, that of `events` holds each event back; lost `ticks` never come. All seconds are the
-stand-in clock's. What cannot be read is answered 400 with a sentence, and changes nothing.
+stand-in clock's. `stacks`: CloudFormation cannot make, update or delete this resource, or, `on` hold, does not end
+making it while the fault is there. What cannot be read is answered 400 with a sentence, and changes nothing.
 """
 
 from __future__ import annotations
@@ -111,6 +113,20 @@ class Faults:
             f"({zone}). {advice}",
             status=500,
         )
+
+    def stack_refuses(self, resource: str, action: str) -> None:
+        """Raise the refusal of a stack's resource, where a fault asks for it; counts `times` down."""
+        with self._lock:
+            for fault in self._set.stacks:
+                if fault.resource != resource or fault.on != action or fault.times == 0:
+                    continue
+                if fault.times is not None:
+                    fault.times -= 1
+                raise AwsError("ServiceError", fault.reason)
+
+    def stack_holds(self, resource: str) -> bool:
+        """Whether the making of a stack's resource does not end."""
+        return any(fault.resource == resource and fault.on == "hold" for fault in self._set.stacks)
 
     def of_command(self, document: str, comment: str = "") -> CommandFault | None:
         """The fault that strikes a command of this document with this comment."""

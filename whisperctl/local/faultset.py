@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 COMMAND_STATUSES = ("Failed", "TimedOut", "Lost")
+STACK_ACTIONS = ("create", "update", "delete", "hold")
 POWER_ENDS = ("lost", "failed", "off")
 ALL = "*"
 
@@ -87,6 +88,15 @@ class CommandFault:
     """A glob on the command's comment, which begins with the step of a release."""
 
 
+@dataclass(slots=True)
+class StackFault:
+    resource: str
+    on: str = "create"
+    reason: str = "refused by a fault"
+    times: int | None = None
+    """How many refusals are still to come; None: all."""
+
+
 @dataclass(frozen=True, slots=True)
 class FaultSet:
     """One posted set; `whisperctl.local.faults` says what each does."""
@@ -103,6 +113,7 @@ class FaultSet:
     events: EventFault = field(default_factory=EventFault)
     ticks: TickFault = field(default_factory=TickFault)
     commands: tuple[CommandFault, ...] = ()
+    stacks: tuple[StackFault, ...] = ()
 
 
 PARSERS: dict[str, Callable[[Any], Any]] = {
@@ -123,6 +134,9 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
         CommandFault,
         {"document": str, "status": str, "exit_code": int, "output": str, "comment": str},
     ),
+    "stacks": lambda v: _many(
+        "stacks", v, StackFault, {"resource": str, "on": str, "reason": str, "times": int}
+    ),
 }
 
 
@@ -137,12 +151,16 @@ def parse(posted: Any) -> FaultSet:
     for fault in parsed.commands:
         if fault.status not in COMMAND_STATUSES:
             raise BadFaults(f"commands.status is one of {', '.join(COMMAND_STATUSES)}, not {fault.status!r}.")
+    for one in parsed.stacks:
+        if one.on not in STACK_ACTIONS:
+            raise BadFaults(f"stacks.on is one of {', '.join(STACK_ACTIONS)}, not {one.on!r}.")
     for end in parsed.power:
         if end.how not in POWER_ENDS:
             raise BadFaults(f"power.how is one of {', '.join(POWER_ENDS)}, not {end.how!r}.")
     if min(parsed.agent.delay_s, parsed.events.delay_s, parsed.stale.seconds) < 0:
         raise BadFaults("A delay_s or seconds cannot be negative.")
     counts = [one.times for faults in (parsed.throttling, parsed.impaired, parsed.lambdas) for one in faults]
+    counts += [one.times for one in parsed.stacks]
     if any(times is not None and times < 0 for times in counts):
         raise BadFaults("times cannot be negative.")
     return parsed

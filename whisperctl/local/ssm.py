@@ -9,6 +9,7 @@ https://docs.aws.amazon.com/systems-manager/latest/userguide/documents-command-s
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import threading
@@ -35,6 +36,7 @@ PING_EVERY_S = 60.0
 INVOCATION_AFTER_S = 0.2
 DELIVERED_AFTER_S = 0.1
 DEFAULT_DELIVERY_S = 600
+AWS_OWN = "/aws/service/"
 FINAL = frozenset({"Success", "Failed", "TimedOut", "Cancelled"})
 
 
@@ -120,6 +122,8 @@ class Ssm:
             "ListCommands": self._list_commands,
             "CancelCommand": self._cancel,
         }
+        if request.operation == "GetParameter" and str(request.parameters.get("Name", "")).startswith(AWS_OWN):
+            return json_response(_aws_parameter(str(request.parameters["Name"])))
         handler = handlers.get(request.operation)
         return json_response(handler(request.parameters)) if handler is not None else None
 
@@ -381,6 +385,12 @@ def _described(invocation: Invocation) -> dict[str, Any]:
         "ExecutionEndDateTime": _iso(invocation.ended_at),
     }
     return described
+
+
+def _aws_parameter(name: str) -> dict[str, Any]:
+    """A public parameter of AWS's: the id of an image, the same one whenever it is asked for."""
+    image = f"ami-{hashlib.sha256(name.encode()).hexdigest()[:17]}"
+    return {"Parameter": {"Name": name, "Type": "String", "Value": image, "Version": 1, "DataType": "aws:ec2:image"}}
 
 
 def _listed(invocation: Invocation, details: bool) -> dict[str, Any]:

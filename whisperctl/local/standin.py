@@ -16,16 +16,18 @@ import dataclasses
 import io
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from whisperctl.local.awsapi import AwsError, AwsRequest, AwsResponse, error_response, parse
+from whisperctl.local.awsapi import AwsError, AwsRequest, AwsResponse, error_response, json_response, parse
 from whisperctl.local.calls import CallRecord
+from whisperctl.local.cfn.stacks import Stacks
 from whisperctl.local.clock import StandInClock
 from whisperctl.local.containers import INVOCATION, KILL
-from whisperctl.local.ec2 import Ec2
+from whisperctl.local.ec2 import ACCOUNT, Ec2
 from whisperctl.local.faults import Faults
 from whisperctl.local.faultset import BadFaults
 from whisperctl.local.faultset import parse as parse_faults
@@ -34,6 +36,11 @@ from whisperctl.local.ssm import Ssm
 
 log = logging.getLogger(__name__)
 
+OWN_KEY = "Credential=cloudformation/"
+"""The access key of the stand-in's own CloudFormation: its calls are not the product's, and are not recorded."""
+QUOTA_CPUS = 8.0
+"""Virtual CPUs of GPU machines that this account may run, while no fault says 0."""
+TAG = re.compile(r"<Tag><Key>([^<]+)</Key><Value>([^<]*)</Value></Tag>")
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
@@ -41,7 +48,15 @@ class StandIn:
     """The endpoint's decisions; `server()` puts it on a port."""
 
     def __init__(
-        self, *, clock: StandInClock, faults: Faults, calls: CallRecord, ec2: Ec2, ssm: Ssm, lock: threading.RLock
+        self,
+        *,
+        clock: StandInClock,
+        faults: Faults,
+        calls: CallRecord,
+        ec2: Ec2,
+        ssm: Ssm,
+        lock: threading.RLock,
+        stacks: Stacks | None = None,
     ) -> None:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
@@ -51,6 +66,7 @@ class StandIn:
         self._ec2 = ec2
         self._ssm = ssm
         self._lock = lock
+        self._stacks = stacks
         self._moto: WSGI = DomainDispatcherApplication(create_backend_app)
 
     def server(self, port: int = 0, host: str = "127.0.0.1") -> HttpServer:
@@ -71,7 +87,8 @@ class StandIn:
             error = _error_code(response) if response.status >= 400 else None
         except AwsError as refused:
             response, error = error_response(request.service, refused), refused.code
-        self.calls.add(request, self.clock.now(), error)
+        if OWN_KEY not in call.headers.get("authorization", ""):
+            self.calls.add(request, self.clock.now(), error)
         headers = dict(response.headers)
         if error is None and INVOCATION.lower() in call.headers and self.faults.kills(request.operation):
             headers[KILL] = "lambda"
@@ -84,14 +101,31 @@ class StandIn:
             own = self._ec2.handle(request)
         elif request.service == "ssm":
             own = self._ssm.handle(request)
+        elif request.service == "servicequotas" and request.operation == "GetServiceQuota":
+            own = _quota(request, 0.0 if self.faults.now.quota else QUOTA_CPUS)
+        elif request.service == "cloudformation" and self._stacks is not None:
+            own = self._stacks.handle(request)
         if own is not None:
             return own
         with self._ec2.as_seen(request):
             answer = self._ask_moto(call)
         response = AwsResponse(answer.status, {k: str(v) for k, v in answer.headers.items()}, answer.body)
+        if request.service == "s3" and call.method == "PUT" and b"<CreateBucketConfiguration" in call.body:
+            self._tag_bucket(call)
         if request.service == "ec2":
             self._ec2.after_moto(request, response)
         return response
+
+    def _tag_bucket(self, call: HttpCall) -> None:
+        """A bucket's tags at its creation, which moto leaves out."""
+        from moto.backends import get_backend
+
+        tags = dict(TAG.findall(call.body.decode()))
+        name = urlsplit(call.target).path.strip("/")
+        backend: Any = get_backend("s3")[ACCOUNT]["aws"]
+        if tags and name in backend.buckets:
+            with self._lock:
+                backend.put_bucket_tagging(name, tags)
 
     def _ask_moto(self, call: HttpCall) -> HttpAnswer:
         answered: list[Any] = []
@@ -121,6 +155,12 @@ class StandIn:
         except ValueError as error:
             return HttpAnswer.problem(400, "Bad Request", str(error))
         return HttpAnswer.problem(404, "Not Found", f"The stand-in has no {method} {path}.")
+
+
+def _quota(request: AwsRequest, value: float) -> AwsResponse:
+    """One quota, whichever is asked for."""
+    about = {"ServiceCode": request.parameters["ServiceCode"], "QuotaCode": request.parameters["QuotaCode"]}
+    return json_response({"Quota": {**about, "Value": value, "Unit": "None", "Adjustable": True}})
 
 
 def environ(call: HttpCall) -> dict[str, Any]:

@@ -198,10 +198,13 @@ class Cloud:
         stack: contextlib.ExitStack,
         address: str = "127.0.0.1",
         new_address: Callable[[], str] | None = None,
+        resource_seconds: float = 0.0,
     ) -> None:
-        """`address`: where the endpoint and the gateway listen; `new_address`: gives hosts theirs."""
+        """`address`: where the endpoint and the gateway listen; `new_address`: gives hosts theirs;
+        `resource_seconds`: how long CloudFormation takes for one resource."""
         os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
         from whisperctl.local.calls import CallRecord
+        from whisperctl.local.cfn.stacks import Pace, Stacks
         from whisperctl.local.clock import StandInClock, Timeline
         from whisperctl.local.dns import HostsFileDns
         from whisperctl.local.ec2 import Dwell, Ec2
@@ -234,13 +237,44 @@ class Cloud:
             region=account.REGION,
             lock=lock,
         )
-        standin = StandIn(
-            clock=self.clock, faults=self.faults, calls=self.calls, ec2=self.ec2, ssm=self.ssm, lock=lock
+        self.stacks = Stacks(
+            clock=self.clock,
+            timeline=self.timeline,
+            faults=self.faults,
+            client=self._own_client,
+            region=account.REGION,
+            zones=self.ec2.zones,
+            pace=Pace(resource_seconds),
         )
+        standin = StandIn(
+            clock=self.clock,
+            faults=self.faults,
+            calls=self.calls,
+            ec2=self.ec2,
+            ssm=self.ssm,
+            lock=lock,
+            stacks=self.stacks,
+        )
+        self._clients: dict[str, Any] = {}
         self.endpoint = standin.server(host=address)
         stack.callback(self.endpoint.close)
         self.dns = HostsFileDns(self._hosts_file)
         stack.callback(self.dns.close)
+
+    def _own_client(self, service: str) -> Any:
+        """CloudFormation's own clients of this endpoint."""
+        import boto3
+
+        if service not in self._clients:
+            # A session each: making clients of one session is not safe from several threads.
+            session = boto3.Session(
+                region_name=account.REGION,
+                aws_access_key_id="cloudformation",
+                aws_secret_access_key="local",  # noqa: S106  the stand-in's
+            )
+            make: Any = session.client
+            self._clients[service] = make(service, endpoint_url=self.endpoint.url)
+        return self._clients[service]
 
     def _hosts_file(self) -> Path | None:
         if self.edge_instance_id is None or self._hosts_directory is None:

@@ -39,11 +39,19 @@ class Triggers:
         self._stack = stack
         self._region = region
         self._started = False
+        self._ticking = 0
+        """Counts the starts: a tick armed before a stop is none after it."""
 
     def start(self) -> None:
         """Begin to tick, the first one now, and to pass events on."""
-        self._started = True
-        self._tick()
+        if not self._started:
+            self._started = True
+            self._ticking += 1
+            self._tick(self._ticking)
+
+    def stop(self) -> None:
+        """Tick no more, and pass nothing on: the stack is gone."""
+        self._started = False
 
     def instance_changed(self, instance_id: str, state: str) -> None:
         """EC2 says an instance is in a new state."""
@@ -63,12 +71,15 @@ class Triggers:
         for _ in range(2 if fault.doubled else 1):
             self._invoker.invoke("command_event", event, fault.delay_s)
 
-    def _arm(self) -> None:
+    def _tick(self, ticking: int) -> None:
+        if not self._started or ticking != self._ticking:
+            return
         left = MINUTE_S - self._clock.now() % MINUTE_S
-        self._timeline.after(left, "tick", self._tick)
+        self._timeline.after(left, "tick", lambda: self._tick(ticking))
+        self.tick()
 
-    def _tick(self) -> None:
-        self._arm()
+    def tick(self) -> None:
+        """One tick, now."""
         if self._faults.now.ticks.lost:
             return
         for function in ("tick", "probe"):
