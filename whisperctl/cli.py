@@ -15,6 +15,9 @@ from click.shell_completion import CompletionItem
 from whisperctl.errors import codes
 
 VERBS = {
+    "init": ("whisperctl.commands.init", "Say what the stack in AWS shall be like."),
+    "up": ("whisperctl.commands.up", "Bring the stack into AWS, or up to date."),
+    "destroy": ("whisperctl.commands.destroy", "Take the stack out of AWS, and prove it."),
     "local": ("whisperctl.commands.local", "Run the whole stack on this machine, without AWS."),
     "stream": ("whisperctl.commands.stream", "Stream a file or the microphone and print the words."),
     "wake": ("whisperctl.commands.power", "Wake the GPU for some minutes."),

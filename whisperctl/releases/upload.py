@@ -37,7 +37,8 @@ def upload(s3: Any, bucket: str, built: Built, *, dry_run: bool, say: Callable[[
             if not there:
                 body = canonical(built.manifest)
                 s3.put_object(Bucket=bucket, Key=manifest_key(built.target, built.name), Body=body)
-            s3.put_object(Bucket=bucket, Key=latest_key(built.target), Body=built.name.encode())
+            if _text(s3, bucket, latest_key(built.target)) != built.name:
+                s3.put_object(Bucket=bucket, Key=latest_key(built.target), Body=built.name.encode())
     return Uploaded(len(missing), total, there)
 
 
@@ -45,6 +46,18 @@ def upload_settings(s3: Any, bucket: str, target: str, path: Path) -> None:
     """The operator's settings for hosts of this kind; they reach a host with its next rollout."""
     with _refusals(bucket):
         s3.put_object(Bucket=bucket, Key=settings_key(target), Body=path.read_bytes())
+
+
+def _text(s3: Any, bucket: str, key: str) -> str:
+    """A small object's text; empty where there is none."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return str(s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode())
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("404", "NoSuchKey"):
+            return ""
+        raise
 
 
 def _where(built: Built, key: str) -> str:
