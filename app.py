@@ -245,3 +245,6 @@ def command_event(event: Any) -> None:
     """A hint that a command on some host ended; how it ended is looked up, never taken from the event."""
     with correlated(web.invocation(event)):
         releases.progress(wiring.context(), Cause("reconcile", f"ssm:{event.detail.get('status', '')}"))
+
+
+wiring.warm()

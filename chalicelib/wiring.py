@@ -6,16 +6,18 @@ cloud) shares, built on the first request from the environment as it is then.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from chalicelib.ports import Clock, Notifier
 from chalicelib.services.context import Context
 from chalicelib.services.control import rules_of
-from chalicelib.settings import Settings
+from chalicelib.settings import Settings, SettingsError
+from chalicelib.telemetry import logger
 
 if TYPE_CHECKING:
     from chalicelib.aws.clients import Clients
@@ -63,6 +65,13 @@ def build(settings: Settings, clock: Clock = now) -> Context:
     )
 
 
+def _ready(made: Context) -> None:
+    from chalicelib.aws.store import DynamoStore
+
+    if isinstance(made.store, DynamoStore):
+        made.store.prepare()
+
+
 def _notifiers(clients: Clients, settings: Settings) -> dict[str, Notifier]:
     from chalicelib.aws.notifier import SnsNotifier, WebhookNotifier, parameter
 
@@ -81,6 +90,19 @@ def context() -> Context:
         if settings not in _built:
             _built[settings] = build(settings)
         return _built[settings]
+
+
+def warm(env: Mapping[str, str] = os.environ) -> None:
+    """In a Lambda that is being made: the context, the first client and the logger, which every first call needs.
+
+    While a container is made it has a whole processor, afterwards the third of one that its memory buys. Settings
+    that are wrong are left to the first call, which can say so.
+    """
+    if "AWS_LAMBDA_FUNCTION_NAME" not in env:
+        return
+    with contextlib.suppress(SettingsError):
+        _ready(context())
+    logger()
 
 
 def reset() -> None:

@@ -40,6 +40,10 @@ class DynamoStore:
         self._clients = clients
         self._table = table
 
+    def prepare(self) -> None:
+        """Make the client now, which the first call would make."""
+        _ = self._clients.dynamodb
+
     def partition(self, pk: str, after: str = "", limit: int | None = None) -> list[Record]:
         condition, values = "pk = :pk", {":pk": {"S": pk}}
         if after:

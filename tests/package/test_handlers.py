@@ -87,7 +87,11 @@ def cloud(unzipped: Runtime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]
         token = tokens.issue(DynamoStore(Clients(REGION), "table"), "operator", now=0.0, label="test")
         env = keys | endpoint
         env |= {"STACK_NAME": STACK, "TABLE_NAME": "table", "EDGE_URL": "https://127.0.0.1:1"}
-        env |= {"NIGHT": "03:00-03:01 Europe/Berlin", "TIME_ZONE": "America/New_York"}
+        env |= {
+            "AWS_LAMBDA_FUNCTION_NAME": "whisperlive",
+            "NIGHT": "03:00-03:01 Europe/Berlin",
+            "TIME_ZONE": "America/New_York",
+        }
         yield Cloud(unzipped, env, client, gpu, edge, token)
     finally:
         server.stop()
@@ -170,6 +174,30 @@ def test_a_cold_start_imports_nothing_that_can_wait(unzipped: Runtime) -> None:
         f"import sys; sys.path[:0] = sys.argv[1:3]; import app; print([m for m in {LATE!r} if m in sys.modules])"
     )
     assert unzipped.python(program).strip() == "[]"
+
+
+WARM = """
+import json, sys
+sys.path[:0] = sys.argv[1:3]
+import app
+from chalicelib import wiring
+print(json.dumps([sorted(made._clients._made) for made in [one.store for one in wiring._built.values()]]))
+"""
+
+
+def test_a_container_that_is_made_has_its_first_client_before_the_first_call(unzipped: Runtime) -> None:
+    """While it is made it has a whole processor; outside of Lambda an import does nothing of that."""
+    env = {"STACK_NAME": "s", "TABLE_NAME": "t", "EDGE_URL": "https://e", "AWS_REGION": REGION}
+    assert json.loads(unzipped.python(WARM, env=env | {"AWS_LAMBDA_FUNCTION_NAME": "f"})) == [["dynamodb"]]
+    assert json.loads(unzipped.python(WARM, env=env)) == []
+
+
+def test_wrong_settings_are_said_by_the_first_call(cloud: Cloud) -> None:
+    cloud.env |= {"AWS_LAMBDA_FUNCTION_NAME": "f", "NIGHT": "late"}
+    health, status = cloud.drive("app", shapes.rest("GET", "/v1/health"), cloud.rest("GET", "/v1/status"))
+    assert health["statusCode"] == 200
+    assert status["statusCode"] == 500
+    assert status["headers"]["Content-Type"] == "application/problem+json"
 
 
 def test_what_is_imported_late_is_there(unzipped: Runtime) -> None:
