@@ -65,8 +65,7 @@ def reference(name: str) -> list[str]:
 def heard_whole(text: str, name: str) -> bool:
     """Whether each word of that clip was heard, none twice; one may be misread.
 
-    tiny.en reads all of the clips' words on processors with VNNI; in eight bits without it ("drummer" for "brother")
-    its sums saturate.
+    How tiny.en reads a word in eight bits depends on the processor: "drummer" for "brother" on some.
     """
     said, heard = reference(name), words(text)
     return len(said) == len(heard) and sum(one != other for one, other in zip(said, heard, strict=True)) <= 1
