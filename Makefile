@@ -58,6 +58,9 @@ package: setup  ## the Lambdas' archive and the stack's template into build/aws
 screenshots: setup  ## pictures of the page into docs/img
 	$(PY) -m tests.browser.screenshots
 
+terminal: setup  ## docs/whisperctl.md anew: every command run in a terminal on a running stack (needs tmux; 3 minutes)
+	$(PY) -m tests.terminal
+
 speech: setup  ## the clips under whisperctl/speech and tests/speech anew (needs espeak-ng)
 	$(PY) -m bench.speech
 
@@ -68,4 +71,4 @@ clean:  ## removes what the targets above made, .venv included
 	rm -rf .venv .local build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis whisperlive_edge.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-hosts lint check chaos defects endurance poison try-whisperlive audit cold-start package screenshots speech locks clean
+.PHONY: help setup demo test test-hosts lint check chaos defects endurance poison try-whisperlive audit cold-start package screenshots speech locks clean terminal

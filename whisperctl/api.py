@@ -98,8 +98,9 @@ class Api:
     def session(self, session_id: str) -> Session:
         return Session.of(self.call("GET", f"/v1/sessions/{session_id}"))
 
-    def heartbeat(self, session_id: str, lost_seconds: float) -> None:
-        self.call("POST", f"/v1/sessions/{session_id}/heartbeat", {"lost_seconds": round(lost_seconds, 3)})
+    def heartbeat(self, session_id: str, measured: Mapping[str, Any]) -> None:
+        """Extend the session, and tell what was measured so far (docs/http-api.md)."""
+        self.call("POST", f"/v1/sessions/{session_id}/heartbeat", measured)
 
     def close_session(self, session_id: str) -> None:
         self.call("DELETE", f"/v1/sessions/{session_id}")

@@ -37,6 +37,8 @@ VERBS = {
     "token": ("whisperctl.commands.token", "Add, list and revoke access tokens; rotate ticket keys."),
     "invite": ("whisperctl.commands.invite", "Make a link for a speaker, and its QR code."),
     "clients": ("whisperctl.commands.clients", "Say which addresses the edge lets in."),
+    "doctor": ("whisperctl.commands.doctor", "Find what is wrong, and say what helps."),
+    "notify": ("whisperctl.commands.notify", "Say who is told, and try it."),
     "completion": ("whisperctl.commands.completion", "Print the shell's completion."),
 }
 

@@ -149,6 +149,12 @@ class Stream:
             lost += self._source.withheld
         return round(max(0, lost) / RATE, 3)
 
+    def _measured(self) -> dict[str, Any]:
+        """What the operator's metrics are made of: numbers, and never a word."""
+        said = {"lost_seconds": self.lost_seconds, "audio_seconds": round(self._ring.end / RATE, 1)}
+        first = self.report.first_word_s
+        return said | ({"latency": {"first_word": round(first, 3)}} if first is not None else {})
+
     async def run(self) -> Report:
         """Wake, stream, await the last word, end the session. CtlError when the stack refuses or is away.
 
@@ -288,7 +294,7 @@ class Stream:
             if self._session is None or self._renew.is_set():
                 continue
             try:
-                await asyncio.to_thread(api.heartbeat, self._session.id, self.lost_seconds)
+                await asyncio.to_thread(api.heartbeat, self._session.id, self._measured())
                 self._carrier.contact(self._clock())
             except ApiProblem as problem:
                 if problem.status in (404, 410):
@@ -301,8 +307,7 @@ class Stream:
     async def _close(self, api: Api, session_id: str) -> None:
         """End the session; what was lost is told first."""
         try:
-            if self.lost_seconds:
-                await asyncio.to_thread(api.heartbeat, session_id, self.lost_seconds)
+            await asyncio.to_thread(api.heartbeat, session_id, self._measured())
             await asyncio.to_thread(api.close_session, session_id)
         except ApiProblem as problem:
             if problem.status not in (404, 410):  # already over is what was wanted

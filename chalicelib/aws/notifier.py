@@ -11,7 +11,7 @@ import json
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -19,12 +19,21 @@ from botocore.exceptions import BotoCoreError, ClientError
 from chalicelib.errors import NotifyFailed
 
 if TYPE_CHECKING:
-    from chalicelib.aws.clients import Clients
     from chalicelib.domain.notification import Notification
 
 TIMEOUT_S = 4.0
 KINDS = ("slack", "teams", "ntfy")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class Clients(Protocol):
+    """Clients by service, as `chalicelib.aws.clients` makes them."""
+
+    @property
+    def sns(self) -> Any: ...
+
+    @property
+    def ssm(self) -> Any: ...
 
 
 class SnsNotifier:

@@ -84,6 +84,12 @@ def clients(stack_name: str, verb: str, network: str = "none", label: str = "-")
     return RemoteCommand(f"{stack_name}-clients", values, f"{verb} clients")
 
 
+def examine(stack_name: str, role: str, reach: Sequence[str] = ()) -> RemoteCommand:
+    """Let a host say how it is: clock, disk, units, driver, and whether it reaches these addresses on 9090."""
+    values = {"role": [role], "reach": [" ".join(reach) or "none"]}
+    return RemoteCommand(f"{stack_name}-examine", values, "look at the host")
+
+
 @dataclass(frozen=True)
 class Runner:
     """Where a host finds release.py: an address good for some time, and the file's hash."""

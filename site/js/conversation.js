@@ -56,11 +56,12 @@ export class Conversation {
    * @param {{api: object, openCapture: Function,
    *   listener: {changed: () => void, words: (finals: object[]) => void, heard: (s: Float32Array) => void,
    *     progressed?: (progress: {received: number | null, decode: number | null}) => void,
-   *     note?: (event: string, about: object) => void},
+   *     note?: (event: string, about: object) => void, measured?: () => {latency?: object, words?: number}},
    *   wish?: import("./capture.js").Wish & {wordTimes?: boolean},
    *   ask?: {task?: string, language?: string, model?: string},
    *   pause?: (ms: number) => Promise<void>, now?: () => number, stream?: object}} parts
    *   progressed: seconds of the recording that had reached the server, and of its last decode; note: for a journal;
+   *   measured: for the heartbeats;
    *   stream: parts of the lossless stream other than its listener
    */
   constructor({ api, openCapture, listener, wish = {}, ask = { task: "transcribe" }, pause, now, stream = {} }) {
@@ -210,7 +211,7 @@ export class Conversation {
 
   async #beat() {
     if (!this.#session || this.#renew) return;
-    await this.#api.heartbeat(this.#session.id, { lost_seconds: this.progress.lostSeconds });
+    await this.#api.heartbeat(this.#session.id, this.#measured());
     this.#stream.contact();
   }
 
@@ -249,6 +250,12 @@ export class Conversation {
     this.#listener.note?.(event, about);
   }
 
+  /** What the operator's metrics are made of: numbers, and never a word. */
+  #measured() {
+    const audio = Math.round(this.recordedSeconds * 10) / 10;
+    return { lost_seconds: this.progress.lostSeconds, audio_seconds: audio, ...this.#listener.measured?.() };
+  }
+
   get #lost() {
     return this.#stream.lostSeconds + this.#unrecorded;
   }
@@ -267,8 +274,10 @@ export class Conversation {
   async #close(session) {
     if (!session) return;
     try {
-      if (this.progress.lostSeconds) await this.#api.heartbeat(session.id, { lost_seconds: this.progress.lostSeconds });
-      await this.#api.closeSession(session.id, { keepalive: true });
+      const told = this.#api.heartbeat(session.id, this.#measured());
+      // Only what was lost is waited for; all else is not worth a page that stays open, or a GPU that stays awake.
+      if (this.progress.lostSeconds) await told;
+      await Promise.all([told, this.#api.closeSession(session.id, { keepalive: true })]);
     } catch (error) {
       // Already over is what was wanted; without a heartbeat it ends by itself.
       if (error.status !== 404 && error.status !== 410) this.#change({ notice: error.message });

@@ -21,6 +21,10 @@ export class Delays {
   #words = [];
   /** The last ones' parts are not known yet: so many words. */
   #open = 0;
+  /** Words that became final since the beginning. */
+  count = 0;
+  /** @type {number | null} seconds recorded when the first word was final */
+  first = null;
 
   /**
    * Words became final. @param {{start: number, end: number, text: string}[]} finals times of the recording
@@ -33,6 +37,8 @@ export class Delays {
       for (const _ of text.split(/\s+/).filter(Boolean)) {
         this.#words.push({ total, network: null, decode: null, policy: null });
         this.#open += 1;
+        this.count += 1;
+        this.first ??= recorded;
       }
     }
     this.#words.splice(0, Math.max(0, this.#words.length - KEPT));
@@ -51,6 +57,15 @@ export class Delays {
       word.policy = word.total - word.network - word.decode;
     }
     this.#open = 0;
+  }
+
+  /** For a heartbeat: seconds to the first word, of the last words, and how many there were. */
+  get measured() {
+    const { total } = this.percentiles;
+    if (total === null || this.first === null) return { words: this.count };
+    const rounded = (seconds) => Math.round(seconds * 1000) / 1000;
+    const latency = { first_word: rounded(this.first), final_p50: rounded(total.p50), final_p95: rounded(total.p95) };
+    return { words: this.count, latency };
   }
 
   /**

@@ -122,7 +122,14 @@ async function start(file) {
     openCapture: file ? openFile(file, () => conversation.stop()) : openCapture,
     wish: choices,
     ask,
-    listener: { changed, words, heard, progressed, note: (event, told) => page.journal.note(event, told) },
+    listener: {
+      changed,
+      words,
+      heard,
+      progressed,
+      note: (event, told) => page.journal.note(event, told),
+      measured: () => page.delays.measured,
+    },
   });
   page.conversation = conversation;
   render();

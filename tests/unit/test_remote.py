@@ -11,6 +11,7 @@ from chalicelib.domain.remote import (
     RemoteCommand,
     Runner,
     clients,
+    examine,
     logs,
     release_step,
     restart_edge,
@@ -33,6 +34,16 @@ def test_commands() -> None:
     assert logs("stack", "link", 20) == RemoteCommand(
         "stack-logs", {"unit": ["link"], "lines": ["20"], "cursor": ["-"]}, "the log of link"
     )
+
+
+def test_a_host_is_examined() -> None:
+    assert examine("stack", "edge", ["10.0.0.1", "10.0.0.2"]) == RemoteCommand(
+        "stack-examine", {"role": ["edge"], "reach": ["10.0.0.1 10.0.0.2"]}, "look at the host"
+    )
+    assert examine("stack", "gpu").parameters == {"role": ["gpu"], "reach": ["none"]}
+    pattern = DOCUMENTS["stack-examine"]["parameters"]["reach"]["allowedPattern"]
+    assert re.search(pattern, "10.0.0.1 10.0.0.2")
+    assert not re.search(pattern, "10.0.0.1; id")
 
 
 def test_the_clients_list() -> None:

@@ -35,13 +35,14 @@ class FakeSocket {
 /** A conversation whose polls and microphone are moved by the test. */
 function begun({ Socket = FakeSocket, answers = {} } = {}) {
   const calls = [];
+  const beats = [];
   const polls = [];
   let speak;
   let mute = async () => {};
   const api = {
     openSession: async () => (calls.push("open"), LATER),
     session: async () => (calls.push("poll"), answers.session ? answers.session() : LATER),
-    heartbeat: async () => LATER,
+    heartbeat: async (_, body) => (beats.push(body), LATER),
     closeSession: async () => void calls.push("close"),
   };
   const conversation = new Conversation({
@@ -50,14 +51,14 @@ function begun({ Socket = FakeSocket, answers = {} } = {}) {
       speak = (seconds) => onSamples(new Float32Array(seconds * RATE));
       return { stop: () => mute() };
     },
-    listener: { changed() {}, words() {}, heard() {} },
+    listener: { changed() {}, words() {}, heard() {}, measured: () => ({ words: 7 }) },
     stream: { Socket, store: null },
     pause: () => new Promise((resolve) => polls.push(resolve)),
   });
   const ended = conversation.run();
   const settled = () => new Promise((resolve) => setImmediate(resolve));
   return {
-    conversation, calls, ended, settled, answers,
+    conversation, calls, beats, ended, settled, answers,
     speak: (seconds) => speak(seconds),
     onMute: (last) => (mute = last),
     poll: () => polls.shift()?.(),
@@ -65,7 +66,7 @@ function begun({ Socket = FakeSocket, answers = {} } = {}) {
 }
 
 test("stop while the GPU wakes keeps what was said until it is written", async () => {
-  const { conversation, calls, ended, settled, answers, speak, onMute, poll } = begun();
+  const { conversation, calls, beats, ended, settled, answers, speak, onMute, poll } = begun();
   await settled();
   speak(3);
   onMute(async () => speak(0.05)); // the last, shorter block
@@ -84,6 +85,7 @@ test("stop while the GPU wakes keeps what was said until it is written", async (
   assert.equal(conversation.progress.stage, "finished");
   assert.equal(conversation.progress.lostSeconds, 0);
   assert.deepEqual(calls, ["open", "poll", "poll", "close"]);
+  assert.deepEqual(beats, [{ lost_seconds: 0, audio_seconds: 3.1, words: 7 }], "what was measured, once it is over");
 });
 
 test("discard then gives up at once, and says how much was not transcribed", async () => {

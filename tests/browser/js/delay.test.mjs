@@ -71,3 +71,11 @@ test("a short backlog is none, however it grows", () => {
   const backlog = new Backlog();
   for (let now = 0; now <= 20; now += 1) assert.equal(backlog.look(now, now / 5), false);
 });
+
+test("a heartbeat tells numbers, and never a word", () => {
+  const delays = new Delays();
+  assert.deepEqual(delays.measured, { words: 0 });
+  delays.shown([{ start: 0, end: 2, text: "one two three" }], 3.1234567);
+  delays.shown([{ start: 2, end: 4, text: "four" }], 9);
+  assert.deepEqual(delays.measured, { words: 4, latency: { first_word: 3.123, final_p50: 1.123, final_p95: 5 } });
+});

@@ -1,0 +1,264 @@
+"""docs/whisperctl.md: every command run in a real terminal on a running stack, and what it shows written down.
+
+    python -m tests.terminal            write docs/whisperctl.md
+    python -m tests.terminal --html F   the same runs in colour, to be looked at
+
+tmux is the terminal, of 100 columns: what is written is what stands there in the end, with everything that was
+rewritten on the way gone. Needs tmux (apt-get install tmux).
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.terminal_theme import MONOKAI
+from rich.text import Text
+
+from tests.mistakes import MISTAKES, prepare
+from tests.stack import ROOT, Stack, start_stack
+from tests.waiting import wait_until
+from tests.webhooks import receiver
+from whisperctl.errors import EXIT_CODES
+
+PAGE = ROOT / "docs" / "whisperctl.md"
+COLUMNS, LINES = 100, 60
+PATIENCE_S = 240.0
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What one command left on the screen, and its exit code."""
+
+    line: str
+    screen: list[str]
+    code: int
+    coloured: str = ""
+    """The same with the terminal's control sequences."""
+
+
+class Terminal:
+    """A tmux server of its own; each command runs in a fresh window of it."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self._tmux = ["tmux", "-f", "/dev/null", "-S", str(folder / "tmux")]
+        self._environment = environment
+
+    def _ask(self, *words: str) -> str:
+        return subprocess.run(
+            [*self._tmux, *words], env=self._environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    def shown(self, arguments: list[str], line: str, *, keys: str = "", stop_s: float = 0) -> Shown:
+        """Run whisperctl; `keys` are typed once it asks, Ctrl-C after `stop_s` seconds where that is not 0."""
+        command = shlex.join(["env", "-i", *(f"{k}={v}" for k, v in self._environment.items()),
+                              sys.executable, "-m", "whisperctl", *arguments])  # fmt: skip
+        size = ["-x", str(COLUMNS), "-y", str(LINES)]
+        self._ask("new-session", "-d", "-s", "run", *size, "-c", str(ROOT), f"sleep 0.2; exec {command}", ";",
+                  "set-option", "remain-on-exit", "on", ";", "set-option", "status", "off")  # fmt: skip
+        try:
+            if keys:
+                wait_until(lambda: self._ask("capture-pane", "-p", "-t", "run").strip(), PATIENCE_S, "a question")
+                self._ask("send-keys", "-t", "run", "-l", keys)
+                self._ask("send-keys", "-t", "run", "Enter")
+            if stop_s:
+                time.sleep(stop_s)
+                self._ask("send-keys", "-t", "run", "C-c")
+            wait_until(lambda: self._dead()[0] == "1", PATIENCE_S, f"the end of {line}", every=0.2)
+            code = int(self._dead()[1])
+            plain, coloured = (self._ask("capture-pane", "-p", "-S", "-", "-t", "run", *how) for how in ([], ["-e"]))
+        finally:
+            self._ask("kill-session", "-t", "run")
+        return Shown(line, _lines(plain), code, "\n".join(_lines(coloured)))
+
+    def _dead(self) -> list[str]:
+        return self._ask("list-panes", "-t", "run", "-F", "#{pane_dead} #{pane_dead_status}").split()
+
+
+def _lines(text: str) -> list[str]:
+    """Without what tmux says of a pane that is dead, and without the empty lines below."""
+    lines = [line.rstrip() for line in text.splitlines()]
+    while lines and (not lines[-1] or lines[-1].lstrip("\x1b[0123456789;m").startswith("Pane is dead")):
+        lines.pop()
+    return lines
+
+
+@dataclass
+class Script:
+    """The commands of the page, run in order; what one printed may be used by a later one."""
+
+    stack: Stack
+    folder: Path
+    runs: list[tuple[str, Shown]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        said = {"TERM": "tmux-256color", "LC_ALL": "C.UTF-8", "COLORTERM": "truecolor", "SHELL": "/bin/sh"}
+        self.terminal = Terminal(self.folder, kept | said)
+
+    def run(self, about: str, line: str, *, keys: str = "", stop_s: float = 0) -> Shown:
+        """Run `whisperctl LINE` on this stack and keep it under this sentence."""
+        words = shlex.split(line)
+        needs_state = words[0] not in ("simulate", "completion", "local")
+        arguments = [*words, *(["--state-dir", str(self.stack.state_dir)] if needs_state else [])]
+        found = self.terminal.shown(arguments, f"whisperctl {line}", keys=keys, stop_s=stop_s)
+        self.runs.append((about, found))
+        print(f"{found.code}  whisperctl {line}", file=sys.stderr)  # noqa: T201
+        return found
+
+    def play(self) -> None:
+        """Every command once, in an order that makes sense to a reader."""
+        run = self.run
+        run("What the GPU does, why, and what comes next.", "status")
+        run("Wake it for ten minutes, and wait until somebody can speak.", "wake --minutes 10 --wait")
+        run("The same, followed live; here until Ctrl-C.", "status --watch", stop_s=4)
+        run("Stream a file; `--mic` streams the microphone.", "stream tests/speech/short.wav")
+        run("Is all well, from the account to the browser? On a terminal all of it is shown.", "doctor")
+        run("The last lines of a host's log; `-f` follows.", "logs edge --unit link --lines 3")
+        run("What would open a shell; without `--dry-run` it does.", "shell edge --dry-run")
+        run("Restart the service; streams finish first.", "restart gpu")
+        run("Point the edge at the GPU hosts anew.", "refresh")
+        booked = run(
+            "Book ahead; it wakes in time.", "book --start 2027-01-05T19:00:00+01:00 --minutes 90 --note Concert"
+        )
+        booking = booked.screen[0].split()[0]
+        run("What is booked.", "bookings")
+        run("Try a change before it is made: every command that changes something takes `--dry-run`.",
+            f"bookings --cancel {booking} --dry-run")  # fmt: skip
+        run("A link for a speaker, and its code to be scanned.", f"invite --booking {booking}")
+        run("Take the booking back.", f"bookings --cancel {booking}")
+        run("A token for a program.", "token add speaker --minutes 120 --label 'Monday talk'")
+        listed = run("Tokens are listed by id; they themselves are not known.", "token list")
+        token = next(line.split()[0] for line in listed.screen if "Monday talk" in line)
+        run("", f"token revoke {token}")
+        run("Who may see the page and stream.", "clients list")
+        run("The first network shuts everybody else out.", "clients add 127.0.0.0/8 --label 'this machine'")
+        run("", "clients add ::1/128")
+        run("", "clients remove ::1/128")
+        run("", "clients add --everybody")
+        with receiver() as hook:
+            run("People are told by a webhook; its address is a secret and is typed, not named.",
+                "notify webhook", keys=hook.url)  # fmt: skip
+            run("", "notify test")
+            run("", "notify webhook --off")
+        run("Drain the GPU and put it to sleep.", "stop --reason 'end of the meeting' --wait")
+        run("What was done, by whom and why.", "events")
+        run("What it cost, and what was saved.", "cost --period day")
+        run("What other settings would cost, on a trace of sessions.", "simulate --generate office --days 7")
+        run("What a release would upload.", "deploy edge --dry-run")
+        run("The shell completes verbs, options and values.", "completion bash")
+        run("Could the whole stack run here?", "local --dry-run --port 9443")
+
+    def mistakes(self) -> Iterator[tuple[str, Shown]]:
+        """Typical mistakes, each with its sentence."""
+        prepare(self.folder)
+        for one in MISTAKES:
+            words = one.typed.format(url=self.stack.edge_url, folder=self.folder)
+            arguments = shlex.split(words)
+            if len(arguments) > 1 and "--state-dir" not in arguments:
+                arguments += ["--state-dir", str(self.stack.state_dir)]
+            found = self.terminal.shown(arguments, f"whisperctl {words}")
+            assert found.code == one.code, (one.name, found)
+            yield one.name, found
+
+
+HEAD = """# whisperctl
+
+One command for the operator. This page is made by `make terminal`, which runs each command in a terminal on a running
+stack and writes down what stands on the screen; tokens are left out.
+
+## Which stack
+
+| set | means |
+|---|---|
+| nothing | the stack that `whisperctl local` runs here: `.local/stack.json` has its address and tokens |
+| `--stage prod`, `WHISPERCTL_STAGE` | the stack `whisperlive-prod` in AWS; its address is asked of CloudFormation |
+| `--url`, `WHISPERCTL_URL` | this address |
+| `WHISPERCTL_TOKEN` | the right to act there; better than `--token`, which other users of the machine can read |
+| `WHISPERCTL_CA` | the edge's own certificate authority, where it has no public certificate |
+
+`--stage` goes before `WHISPERCTL_URL`; a token of `stack.json` never goes to another address. Commands that look
+into the account (`token`, `logs`, `shell`, `restart edge`, `clients`, `notify`, `deploy`, `doctor`) use your AWS
+credentials.
+
+Every command has `--help` with an example, `--json` (one document on stdout, errors too), and where it changes
+something `--dry-run`. Results go to stdout, everything else to stderr; colours, counting and the QR code appear on a
+terminal only.
+
+## Exit codes
+
+| code | means |
+|---|---|
+"""
+COMPLETION = """
+Completion: `whisperctl completion bash > ~/.local/share/bash-completion/completions/whisperctl`, or
+`whisperctl completion zsh > "${fpath[1]}/_whisperctl"`, or
+`whisperctl completion fish > ~/.config/fish/completions/whisperctl.fish`.
+"""
+
+
+def page(script: Script, mistakes: list[tuple[str, Shown]]) -> str:
+    """The whole page."""
+    out = [HEAD, *(f"| {code} | {words} |\n" for code, words in EXIT_CODES.items()), "\n## Each command\n"]
+    for about, one in script.runs:
+        out += [f"\n{about}\n" if about else "", "\n```\n$ ", one.line, "\n"]
+        lines = one.screen if "completion" not in one.line else [*one.screen[:4], "…"]
+        out += [f"{line}\n" for line in lines]
+        out += ["```\n", f"\nExit code {one.code}.\n" if one.code else ""]
+    out += [COMPLETION, "\n## Mistakes\n\nEach is one sentence and an exit code.\n"]
+    for name, one in mistakes:
+        out += [f"\n{name[0].upper()}{name[1:]}: code {one.code}.\n\n```\n$ {one.line}\n"]
+        out += [f"{line}\n" for line in one.screen] + ["```\n"]
+    return veiled("".join(out), script)
+
+
+def veiled(text: str, script: Script) -> str:
+    """Without what is of this run only and helps nobody: tokens, folders, ports, this machine's name."""
+    text = text.replace(str(script.folder), "~").replace(str(script.stack.state_dir), ".local")
+    text = text.replace(str(ROOT), "~/whisperlive-edge")
+    text = re.sub(r"wle_[A-Za-z0-9_-]{20,}", "wle_…", text)
+    text = re.sub(r"localhost:\d{4,5}", "localhost:8443", text)
+    return re.sub(r"127\.0\.0\.1:\d{4,5}", "127.0.0.1:8080", text)
+
+
+def picture(runs: list[Shown]) -> str:
+    """All runs as one HTML page, in the terminal's colours."""
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    for one in runs:
+        console.print(Text(f"$ {one.line}", style="bold cyan"))
+        console.print(Text.from_ansi(one.coloured), "")
+    return console.export_html(theme=MONOKAI)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--html", type=Path)
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="whisperctl-page-"))
+    try:
+        with start_stack(folder / "state") as stack:
+            script = Script(stack, folder)
+            script.play()
+            mistakes = list(script.mistakes())
+            text = page(script, mistakes)
+        PAGE.write_text(text)
+        if options.html:
+            options.html.write_text(picture([one for _, one in [*script.runs, *mistakes]]))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
