@@ -93,13 +93,16 @@ def test_the_doctor_finds_nothing_where_all_is_well(stack: Stack) -> None:
 
 
 def test_the_doctor_names_what_is_broken(stack: Stack) -> None:
-    ec2 = client(stack, "ec2")
-    gpu = stack.gpu_instance_id
-    for behaviour in ("terminate", "stop"):
-        ec2.modify_instance_attribute(InstanceId=gpu, InstanceInitiatedShutdownBehavior={"Value": behaviour})
-        text = run(stack, "doctor", code=1 if behaviour == "terminate" else 0)
-        assert (f"shutdown of {gpu}" in text) == (behaviour == "terminate")
-        assert ("--instance-initiated-shutdown-behavior stop" in text) == (behaviour == "terminate")
+    stack.faults(agent={"offline": True})
+    try:
+        text = run(stack, "doctor", code=1)
+    finally:
+        stack.faults()
+    assert f"agent of {stack.edge_instance_id}" in text
+    assert "AmazonSSMManagedInstanceCore" in text
+    refused = run(stack, "doctor", "--token", "wle_nobody", code=1)
+    assert re.search(r"^problem +token +This token is not known", refused, re.MULTILINE)
+    assert "whisperctl token add" in refused
 
 
 def test_people_are_told_by_topic_and_webhook(sleeping_stack: Stack) -> None:

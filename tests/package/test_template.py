@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from chalicelib.aws.metrics import NAMESPACE
+from chalicelib.services import measures
 from tests.package.cloudformation import CODE, IMAGE, REGION, SKIPPED_TYPES, created, transformed
 from tests.package.conftest import Made
 
@@ -22,6 +25,7 @@ NOT_IN_MOTO = {
     "AWS::ApiGateway::Account",
     "AWS::Budgets::Budget",
     "AWS::CloudWatch::Alarm",
+    "AWS::CloudWatch::Dashboard",
     "AWS::EC2::EIPAssociation",
     "AWS::EC2::SecurityGroupEgress",
     "AWS::Lambda::EventInvokeConfig",
@@ -196,3 +200,18 @@ def test_the_api_is_regional_throttled_and_logs_no_secret(made: Made) -> None:
     assert method["ThrottlingBurstLimit"] > 0
     logged = json.loads(api["AccessLogSetting"]["Format"])
     assert not [value for value in logged.values() if "header" in value or "query" in value.lower()]
+
+
+def test_every_metric_is_one_that_is_measured(made: Made) -> None:
+    measured = set(re.findall(r"^\| `(\w+)`", measures.__doc__ or "", re.MULTILINE))
+    resources = transformed(made.template)["Resources"]
+    alarms = [one["Properties"] for one in resources.values() if one["Type"] == "AWS::CloudWatch::Alarm"]
+    ours = {one["MetricName"] for one in alarms if one["Namespace"] == NAMESPACE}
+    assert ours
+    assert ours <= measured
+    body = resources["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    shown = [row for one in json.loads(body)["widgets"] for row in one["properties"]["metrics"]]
+    assert {row[0] for row in shown} == {NAMESPACE}
+    assert {row[1] for row in shown} == measured
+    for row in shown:
+        assert "service" in row[2::2], row

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import app
+from chalicelib.domain.notification import TITLES
+from chalicelib.services import measures
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,3 +27,11 @@ def test_links_within_the_project_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text()):
         if not target.startswith("http"):
             assert (path.parent / target).exists(), f"{page}: {target}"
+
+
+def test_the_operators_manual_names_every_metric_and_every_message() -> None:
+    manual = (ROOT / "docs" / "operate.md").read_text()
+    table = re.findall(r"^\| `(\w+)` ", measures.__doc__ or "", re.MULTILINE)
+    assert re.findall(r"^\| `(\w+)` \|", manual, re.MULTILINE) == table
+    for action, title in TITLES.items():
+        assert title in manual or action.startswith(("booking.", "test")), title

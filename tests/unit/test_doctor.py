@@ -193,10 +193,12 @@ def test_at_aws_each_layer_is_looked_at(aws: Any) -> None:
     (gpu,) = machines.of("gpu")
     assert found[f"agent of {gpu['InstanceId']}"].verdict is Verdict.PROBLEM
     assert found[f"shutdown of {gpu['InstanceId']}"].verdict is Verdict.OK
-    aws.modify_instance_attribute(
-        InstanceId=gpu["InstanceId"], InstanceInitiatedShutdownBehavior={"Value": "terminate"}
-    )
-    assert looked(Account("s", "", None))[f"shutdown of {gpu['InstanceId']}"].verdict is Verdict.PROBLEM
+    tags = [{"Key": "whisperlive-edge:stack", "Value": "s"}, {"Key": "whisperlive-edge:role", "Value": "gpu"}]
+    other = aws.run_instances(
+        ImageId=IMAGE, MinCount=1, MaxCount=1, InstanceType="g4dn.xlarge", InstanceInitiatedShutdownBehavior="terminate",
+        TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+    )["Instances"][0]["InstanceId"]  # fmt: skip
+    assert looked(Account("s", "", None))[f"shutdown of {other}"].verdict is Verdict.PROBLEM
 
 
 def test_a_stack_that_is_not_there_lacks_its_machines(aws: Any) -> None:  # noqa: ARG001 - the account must be there
