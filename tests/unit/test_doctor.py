@@ -195,7 +195,7 @@ def test_at_aws_each_layer_is_looked_at(aws: Any) -> None:
     assert found[f"shutdown of {gpu['InstanceId']}"].verdict is Verdict.OK
     tags = [{"Key": "whisperlive-edge:stack", "Value": "s"}, {"Key": "whisperlive-edge:role", "Value": "gpu"}]
     other = aws.run_instances(
-        ImageId=IMAGE, MinCount=1, MaxCount=1, InstanceType="g4dn.xlarge", InstanceInitiatedShutdownBehavior="terminate",
+        ImageId=IMAGE, MinCount=1, MaxCount=1, InstanceInitiatedShutdownBehavior="terminate",
         TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
     )["Instances"][0]["InstanceId"]  # fmt: skip
     assert looked(Account("s", "", None))[f"shutdown of {other}"].verdict is Verdict.PROBLEM
