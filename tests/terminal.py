@@ -35,7 +35,7 @@ from whisperctl.errors import EXIT_CODES
 
 PAGE = ROOT / "docs" / "whisperctl.md"
 COLUMNS, LINES = 100, 60
-PATIENCE_S = 240.0
+PATIENCE_S = 150.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,14 @@ class Terminal:
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self._tmux = ["tmux", "-f", "/dev/null", "-S", str(folder / "tmux")]
         self._environment = environment
+        self._folder = folder
+        self._number = 0
+        # A server whose last session ends goes away, and whoever comes then finds it half gone.
+        self._ask("new-session", "-d", "-s", "keep", "cat")
+
+    def close(self) -> None:
+        """End the server and whatever still runs in it."""
+        self._ask("kill-server")
 
     def _ask(self, *words: str) -> str:
         return subprocess.run(
@@ -62,35 +70,34 @@ class Terminal:
         ).stdout
 
     def shown(self, arguments: list[str], line: str, *, keys: str = "", stop_s: float = 0) -> Shown:
-        """Run whisperctl; `keys` are typed once it asks, Ctrl-C after `stop_s` seconds where that is not 0."""
+        """Run whisperctl; `keys` are typed once it asks, Ctrl-C comes so many seconds after its first word."""
+        self._number += 1
+        name, ended = f"run{self._number}", self._folder / f"code{self._number}"
         command = shlex.join(["env", "-i", *(f"{k}={v}" for k, v in self._environment.items()),
                               sys.executable, "-m", "whisperctl", *arguments])  # fmt: skip
-        size = ["-x", str(COLUMNS), "-y", str(LINES)]
-        self._ask("new-session", "-d", "-s", "run", *size, "-c", str(ROOT), f"sleep 0.2; exec {command}", ";",
-                  "set-option", "remain-on-exit", "on", ";", "set-option", "status", "off")  # fmt: skip
+        # The shell outlives Ctrl-C and the command, so that the screen stays to be read.
+        script = f"trap : INT; {command}; echo $? >{ended}.new; mv {ended}.new {ended}; exec sleep 3600"
+        self._ask("new-session", "-d", "-s", name, "-x", str(COLUMNS), "-y", str(LINES), "-c", str(ROOT), script)
         try:
+            if keys or stop_s:
+                wait_until(lambda: self._ask("capture-pane", "-p", "-t", name).strip(), PATIENCE_S, "a first word")
             if keys:
-                wait_until(lambda: self._ask("capture-pane", "-p", "-t", "run").strip(), PATIENCE_S, "a question")
-                self._ask("send-keys", "-t", "run", "-l", keys)
-                self._ask("send-keys", "-t", "run", "Enter")
+                self._ask("send-keys", "-t", name, "-l", keys)
+                self._ask("send-keys", "-t", name, "Enter")
             if stop_s:
                 time.sleep(stop_s)
-                self._ask("send-keys", "-t", "run", "C-c")
-            wait_until(lambda: self._dead()[0] == "1", PATIENCE_S, f"the end of {line}", every=0.2)
-            code = int(self._dead()[1])
-            plain, coloured = (self._ask("capture-pane", "-p", "-S", "-", "-t", "run", *how) for how in ([], ["-e"]))
+                self._ask("send-keys", "-t", name, "C-c")
+            wait_until(ended.exists, PATIENCE_S, f"the end of {line}", every=0.1)
+            plain, coloured = (self._ask("capture-pane", "-p", "-S", "-", "-t", name, *how) for how in ([], ["-e"]))
         finally:
-            self._ask("kill-session", "-t", "run")
-        return Shown(line, _lines(plain), code, "\n".join(_lines(coloured)))
-
-    def _dead(self) -> list[str]:
-        return self._ask("list-panes", "-t", "run", "-F", "#{pane_dead} #{pane_dead_status}").split()
+            self._ask("kill-session", "-t", name)
+        return Shown(line, _lines(plain), int(ended.read_text()), "\n".join(_lines(coloured)))
 
 
 def _lines(text: str) -> list[str]:
-    """Without what tmux says of a pane that is dead, and without the empty lines below."""
+    """Without the empty lines below."""
     lines = [line.rstrip() for line in text.splitlines()]
-    while lines and (not lines[-1] or lines[-1].lstrip("\x1b[0123456789;m").startswith("Pane is dead")):
+    while lines and not lines[-1]:
         lines.pop()
     return lines
 
@@ -125,6 +132,7 @@ class Script:
         run("Wake it for ten minutes, and wait until somebody can speak.", "wake --minutes 10 --wait")
         run("The same, followed live; here until Ctrl-C.", "status --watch", stop_s=4)
         run("Stream a file; `--mic` streams the microphone.", "stream tests/speech/short.wav")
+        run("Would whoever speaks now get words?", "probe")
         run("Is all well, from the account to the browser? On a terminal all of it is shown.", "doctor")
         run("The last lines of a host's log; `-f` follows.", "logs edge --unit link --lines 3")
         run("What would open a shell; without `--dry-run` it does.", "shell edge --dry-run")
@@ -170,7 +178,8 @@ class Script:
             if len(arguments) > 1 and "--state-dir" not in arguments:
                 arguments += ["--state-dir", str(self.stack.state_dir)]
             found = self.terminal.shown(arguments, f"whisperctl {words}")
-            assert found.code == one.code, (one.name, found)
+            if found.code != one.code:
+                raise AssertionError(f"{one.name}: {found.code} and not {one.code}: {found.screen}")
             yield one.name, found
 
 
@@ -215,6 +224,9 @@ def page(script: Script, mistakes: list[tuple[str, Shown]]) -> str:
     for about, one in script.runs:
         out += [f"\n{about}\n" if about else "", "\n```\n$ ", one.line, "\n"]
         lines = one.screen if "completion" not in one.line else [*one.screen[:4], "…"]
+        if "invite" in one.line:  # the code holds the token
+            lines = ["(the code)" if set(line) & set("█▀▄") else line for line in lines]
+            lines = [line for at, line in enumerate(lines) if line != "(the code)" or lines[at - 1] != line]
         out += [f"{line}\n" for line in lines]
         out += ["```\n", f"\nExit code {one.code}.\n" if one.code else ""]
     out += [COMPLETION, "\n## Mistakes\n\nEach is one sentence and an exit code.\n"]
@@ -250,8 +262,11 @@ def main() -> None:
     try:
         with start_stack(folder / "state") as stack:
             script = Script(stack, folder)
-            script.play()
-            mistakes = list(script.mistakes())
+            try:
+                script.play()
+                mistakes = list(script.mistakes())
+            finally:
+                script.terminal.close()
             text = page(script, mistakes)
         PAGE.write_text(text)
         if options.html:

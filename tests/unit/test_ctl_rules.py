@@ -20,13 +20,17 @@ from tests.browser.scripted import TOKEN, scripted_stack
 from tests.mistakes import MISTAKES, OPERATORS_TOKEN_NEEDED, Mistake, prepare
 from tests.stack import free_port
 from tests.unit.local_cloud import Cloud
+from whisperctl.aws import find_account
 from whisperctl.cli import VERBS, cli
-from whisperctl.errors import EXIT_CODES
+from whisperctl.errors import EXIT_CODES, UsageError
 from whisperctl.output import Waiting, clean
+from whisperctl.stack import STAGE, find_stack
 
 ROOT = Path(__file__).resolve().parents[2]
-NO_STACK = {"local", "simulate", "completion", "init"}
+NO_STACK = {"local", "simulate", "completion"}
 """Commands that touch no deployed stack, and so take no --stage."""
+FILED = {"init": "--list", "up": "--plan", "destroy": "--plan"}
+"""Commands that go by the stack's file of settings, which names the stage, and how they say what they would do."""
 LOOKS_ONLY = {
     "status", "events", "cost", "simulate", "logs", "token list", "clients list", "completion", "probe", "doctor",
 }  # fmt: skip
@@ -70,6 +74,9 @@ def test_help_has_an_example_and_the_exit_codes(path: str) -> None:
 def test_each_takes_json_a_stage_and_a_dry_run(path: str) -> None:
     command, verb = LEAVES[path], path.split()[0]
     assert "--json" in options(command)
+    if verb in FILED:
+        assert FILED[verb] in options(command)
+        return
     assert ("--stage" in options(command)) == (verb not in NO_STACK)
     assert ("--dry-run" in options(command)) == (path not in LOOKS_ONLY)
 
@@ -189,3 +196,25 @@ def test_waiting_counts_on_a_terminal_and_is_lines_elsewhere() -> None:
 
 def test_what_comes_from_elsewhere_cannot_steer_a_terminal() -> None:
     assert clean("a\x1b[2Jb\nc\u202ed") == "a [2Jb c d"
+
+
+def test_a_stage_is_a_stack_of_its_own_and_goes_before_the_environments_address(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said = {"EdgeUrl": "https://speech.example.org", "BucketName": "b"}
+    monkeypatch.setattr("whisperctl.aws.outputs", lambda name: said if name == "whisperlive-prod" else {})
+    env = {"WHISPERCTL_TOKEN": "t", "WHISPERCTL_STAGE": "prod"}
+    found = find_stack(env, state_dir=tmp_path)
+    assert (found.edge_url, found.stack_name, found.bucket) == ("https://speech.example.org", "whisperlive-prod", "b")
+    assert find_account(found, env).stack == "whisperlive-prod"
+    elsewhere = {**env, "WHISPERCTL_URL": "https://dev.example.org"}
+    assert find_stack(elsewhere, state_dir=tmp_path).edge_url == "https://dev.example.org"
+    with click.Context(cli) as context:
+        context.meta[STAGE] = "prod"
+        assert find_stack(elsewhere, state_dir=tmp_path).edge_url == "https://speech.example.org"
+        context.meta[STAGE] = "local"
+        with pytest.raises(UsageError, match="no stack is known"):
+            find_stack(elsewhere, state_dir=tmp_path)
+        context.meta[STAGE] = "other"
+        with pytest.raises(UsageError, match="names no EdgeUrl"):
+            find_stack(env, state_dir=tmp_path)
