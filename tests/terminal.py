@@ -151,6 +151,7 @@ class Script:
         listed = run("Tokens are listed by id; they themselves are not known.", "token list")
         token = next(line.split()[0] for line in listed.screen if "Monday talk" in line)
         run("", f"token revoke {token}")
+        run("A new key for sessions' tickets.", "token rotate-keys --dry-run")
         run("Who may see the page and stream.", "clients list")
         run("The first network shuts everybody else out.", "clients add 127.0.0.0/8 --label 'this machine'")
         run("", "clients add ::1/128")

@@ -122,12 +122,16 @@ def revoke(token_id: str, dry_run: bool, table: str | None, state_dir: Path, as_
 
 @token.command("rotate-keys", epilog=f"Example: whisperctl token rotate-keys\n\n{CODES}")
 @click.option("--drop", is_flag=True, help="Forget the older keys at once: tickets that are out open nothing more.")
+@dry_run_option
 @store_options
 @errors_as_json
-def rotate_keys(drop: bool, table: str | None, state_dir: Path, as_json: bool) -> None:
+def rotate_keys(drop: bool, dry_run: bool, table: str | None, state_dir: Path, as_json: bool) -> None:
     """Make a new key for sessions' tickets; hosts hear of it with their next report, live streams go on."""
     from chalicelib.services.ticket_keys import rotate
 
+    if dry_run:
+        planned(f"make a new ticket key and {'forget' if drop else 'keep'} the older ones", as_json, drop=drop)
+        return
     with opened_table(table, state_dir) as (store, now):
         keys = rotate(store, now, drop=drop)
     kids = [key.kid for key in keys.keys]
