@@ -23,8 +23,6 @@ from tests.wss import CHECK, SHORT, TRAIN
 pytestmark = pytest.mark.chromium
 WER = 0.15
 RUNS = 3
-CUT_SENTENCE = 12
-"""Words of the sentence that a flush in its middle (1012, 4409) may spoil on both sides."""
 SPOKEN = TRAIN.with_suffix(".txt").read_text()
 SPOKEN_S = 12.5
 LONG = [TRAIN, CHECK, SHORT]
@@ -62,17 +60,17 @@ def test_the_service_is_restarted_in_the_middle_of_a_sentence(
         breaking.restart_gpu(run)
         run.until_recorded(SPOKEN_S)
         run.stop()
-        assert run.check(SPOKEN) <= WER + CUT_SENTENCE / len(SPOKEN.split()), run.heard
+        assert run.check(SPOKEN) <= WER, run.heard
 
 
-FAULTS: dict[str, tuple[Fault, int]] = {
-    "socket cut for 10 s": (breaking.cut(10), 0),
-    "30 s offline": (breaking.cut(30), 0),
-    "two reconnects in a row": (breaking.cut_twice, 0),
-    "the API down during a reconnect": (breaking.cut_without_api, 0),
-    "the GPU's service restarted": (breaking.restart_gpu, CUT_SENTENCE),
-    "the edge reloaded": (breaking.reload_edge, 0),
-    "the edge restarted": (breaking.restart_edge, 0),
+FAULTS: dict[str, Fault] = {
+    "socket cut for 10 s": breaking.cut(10),
+    "30 s offline": breaking.cut(30),
+    "two reconnects in a row": breaking.cut_twice,
+    "the API down during a reconnect": breaking.cut_without_api,
+    "the GPU's service restarted": breaking.restart_gpu,
+    "the edge reloaded": breaking.reload_edge,
+    "the edge restarted": breaking.restart_edge,
 }
 
 
@@ -104,10 +102,10 @@ def undisturbed(playwright_driver: Playwright, stack: Stack, long_sound: tuple[P
     return statistics.median(rates)
 
 
-def compare(name: str, rates: list[float], undisturbed: float, words: int, spoilt: int) -> None:
+def compare(name: str, rates: list[float], undisturbed: float) -> None:
     report(name, median_wer=round(statistics.median(rates), 4), undisturbed=round(undisturbed, 4))
     # Two undisturbed runs of this model differ by some words in a hundred.
-    assert statistics.median(rates) <= undisturbed + 0.04 + spoilt / words
+    assert statistics.median(rates) <= undisturbed + 0.04
 
 
 @pytest.mark.endurance
@@ -115,9 +113,7 @@ def compare(name: str, rates: list[float], undisturbed: float, words: int, spoil
 def test_the_words_are_those_of_an_undisturbed_run(
     playwright_driver: Playwright, stack: Stack, long_sound: tuple[Path, str], undisturbed: float, name: str
 ) -> None:
-    fault, spoilt = FAULTS[name]
-    rates = spoken(playwright_driver, stack, long_sound, fault, name)
-    compare(name, rates, undisturbed, len(long_sound[1].split()), spoilt)
+    compare(name, spoken(playwright_driver, stack, long_sound, FAULTS[name], name), undisturbed)
 
 
 @pytest.mark.endurance
@@ -133,7 +129,7 @@ def test_the_gpu_is_woken_while_somebody_speaks(
             run.stop()
             rates.append(run.check(long_sound[1]))
             report("woken", run=number, wer=round(rates[-1], 4), words=run.heard)
-    compare("woken while speaking", rates, undisturbed, len(long_sound[1].split()), 0)
+    compare("woken while speaking", rates, undisturbed)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +156,7 @@ def test_the_servers_time_limit(
             report("the server's time limit", run=number, wer=round(rates[-1], 4),
                    connections=len(run.connections), words=run.heard)  # fmt: skip
             assert len(run.connections) > 2
-    compare("the server's time limit", rates, undisturbed, len(long_sound[1].split()), 0)
+    compare("the server's time limit", rates, undisturbed)
 
 
 @pytest.mark.endurance
