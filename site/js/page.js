@@ -47,6 +47,8 @@ const page = {
   /** The one it has loaded. */
   model: "",
   signal: new SignalCheck(),
+  /** Somebody speaks now; of a file no word is late. */
+  spoken: true,
   delays: new Delays(),
   backlog: new Backlog(),
   /** The words fall ever further behind. */
@@ -112,7 +114,7 @@ async function start(file) {
   const choices = readChoices();
   const ask = asked(choices);
   const about = aboutNow(file?.name, choices);
-  Object.assign(page, { error: "", startedAt: seconds(), about, choices, growing: false });
+  Object.assign(page, { error: "", startedAt: seconds(), about, choices, growing: false, spoken: !file });
   Object.assign(page, { signal: new SignalCheck(), delays: new Delays(), backlog: new Backlog(), journal: new Journal() });
   page.paper = new Paper(about.startedAt, choices.stamps ? about.zone : null);
   page.keeper?.close();
@@ -190,7 +192,7 @@ function words(finals) {
   const follow = innerHeight + scrollY >= document.documentElement.scrollHeight - 80;
   page.paper.add(finals);
   page.keeper?.segments(finals);
-  page.delays.shown(finals, page.conversation.recordedSeconds);
+  if (page.spoken) page.delays.shown(finals, page.conversation.recordedSeconds);
   page.paper.open(page.conversation.transcript);
   if (follow) toEnd();
   render();

@@ -187,6 +187,11 @@ class Run:
     def heard(self) -> str:
         return " ".join((self.page.get_by_test_id("transcript").text_content() or "").split())
 
+    def late(self) -> dict[str, list[str]]:
+        """Where the time went, as the page says: half and 95 % of the words within, by part."""
+        rows = self.page.locator("#delays [data-part]").all()
+        return {row.get_attribute("data-part") or "": row.locator("td").all_text_contents() for row in rows}
+
     def live_again_s(self) -> list[float]:
         """Seconds from each return until the page listened again; 0 where it never ceased to."""
         phases: list[tuple[float, str]] = [(at, text) for at, text in self.page.evaluate("window.phases")]

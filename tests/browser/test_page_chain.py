@@ -91,7 +91,8 @@ def spoken(driver: Playwright, stack: Stack, sound: tuple[Path, str], fault: Fau
             run.stop()
             rates.append(run.check(sound[1]))
             report(name, run=number, wer=round(rates[-1], 4), connections=len(run.connections),
-                   live_again_s=[round(each, 2) for each in run.live_again_s()], words=run.heard)  # fmt: skip
+                   live_again_s=[round(each, 2) for each in run.live_again_s()], late=run.late(),
+                   words=run.heard)  # fmt: skip
     return rates
 
 

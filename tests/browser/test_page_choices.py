@@ -73,6 +73,7 @@ def test_a_sound_file_is_written_like_speech(open_page: OpenPage, tmp_path: Path
         page.get_by_test_id("file").set_input_files(str(CLIP))
         expect(page.get_by_test_id("phase")).to_have_text("Finished", timeout=20_000)
         expect(page.get_by_test_id("transcript")).to_contain_text(LINES[-1][2])
+        expect(page.get_by_test_id("delays")).to_be_hidden()
     heard = np.frombuffer(bytes(server.audio), dtype="<f4")
     played = np.frombuffer(CLIP.read_bytes()[44:], dtype="<i2") / 32768
     assert len(heard) == len(played)
