@@ -38,6 +38,8 @@ CONNECT_PATIENCE_S = 20.0
 """Longest wait for the first connection of a session that has its place."""
 API_PATIENCE_S = 60.0
 """How long the API may be away while a GPU wakes."""
+RENEW_AGAIN_S = 1.0
+"""Until another session is asked for again, where that failed: the network may be back any moment."""
 BEHIND_S = 5.0
 """Words this far behind the speech are told."""
 
@@ -115,6 +117,7 @@ class Stream:
         self._fresh = asyncio.Event()
         self._over = asyncio.Event()
         self._renew = asyncio.Event()
+        self._asked = asyncio.Event()
         self._given_up = False
         self._began = clock()
         self._placed_at: float | None = None
@@ -263,7 +266,10 @@ class Stream:
     async def _places(self, api: Api) -> None:
         """Ask for a place whenever the carrier wants one; another session when this one lapsed."""
         while True:
-            await asyncio.sleep(self._session.poll_after_s if self._session else 1.0)
+            pause = self._session.poll_after_s if self._session and not self._renew.is_set() else RENEW_AGAIN_S
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), pause)
+            self._asked.clear()
             if not self._carrier.wants_place:
                 continue
             try:
@@ -369,6 +375,7 @@ class Stream:
                     self._sockets[conn].close()
                 case to_do.Renew():
                     self._renew.set()
+                    self._asked.set()
                 case to_do.Words(finals):
                     self._show_words(finals)
                 case to_do.Notice(sentence):

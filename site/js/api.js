@@ -1,6 +1,9 @@
 /** The HTTP API, version 1, for one speaker: sessions, status, and every failure as one sentence. */
 
 const HEARTBEAT_MS = 30_000;
+/** Longest wait for an answer; one that opens a session may ask AWS for several things. */
+const PATIENCE_MS = 10_000;
+const OPEN_PATIENCE_MS = 30_000;
 
 /** A refusal of the API or of the network; `message` is a sentence to show. */
 export class ApiError extends Error {
@@ -75,6 +78,7 @@ export class Api {
         method,
         keepalive,
         cache: "no-store",
+        signal: AbortSignal.timeout(method === "POST" && path === "/v1/sessions" ? OPEN_PATIENCE_MS : PATIENCE_MS),
         headers: {
           Authorization: `Bearer ${this.#token}`,
           ...(body === undefined ? {} : { "Content-Type": "application/json" }),

@@ -7,11 +7,15 @@ import { heartbeats } from "./api.js";
 import { RATE } from "./session/connection.js";
 import { LosslessStream } from "./session/stream.js";
 
+/** Until another session is asked for again, where that failed: the network may be back any moment. */
+const RENEW_AGAIN_S = 1;
+
 /**
  * What a listener sees. `stage`: "waking" until the server takes audio, then "live" and "reconnecting",
  * "finishing" after stop, and "finished", "discarded" or "failed" at the end. `taken`: the server takes
  * audio; where a conversation that finishes is not taken, the rest can be discarded. `usual`: seconds that it
- * usually takes from the click until then, as first estimated. `behind`: seconds of speech without words yet. `lostSeconds`: recorded, and known never to become words.
+ * usually takes from the click until then, as first estimated. `behind`: seconds of speech without words yet.
+ * `lostSeconds`: recorded, and known never to become words.
  * @typedef {{stage: string, phase: string, taken: boolean, usual: number | null, notice: string,
  *   error: string, behind: number, slow: boolean, reconnects: number, lostSeconds: number,
  *   unconfirmed: boolean}} Progress
@@ -43,6 +47,11 @@ export class Conversation {
   #capture = null;
   #session = null;
   #renew = false;
+  /** How often another session was asked for, and what ends the pause before that. */
+  #renewals = 0;
+  #wake = () => {};
+  /** Idempotency-Key of the session that is being opened. */
+  #key = "";
   #stopped = false;
   #discarded = false;
   /** Seconds that the microphone did not give. */
@@ -78,7 +87,11 @@ export class Conversation {
         words: (finals) => listener.words(finals),
         changed: () => this.#follow(),
         notice: (sentence, closingAt) => this.#change({ notice: shown(sentence, closingAt) }),
-        renew: () => (this.#renew = true),
+        renew: () => {
+          this.#renew = true;
+          this.#renewals += 1;
+          this.#wake();
+        },
         note: (event, about) => this.#note(event, about),
       },
     });
@@ -141,7 +154,10 @@ export class Conversation {
   }
 
   async #open() {
-    this.#session = await this.#api.openSession(this.#ask, crypto.randomUUID());
+    // The same key until it has worked: what was opened and not heard of is not opened twice.
+    this.#key ||= crypto.randomUUID();
+    this.#session = await this.#api.openSession(this.#ask, this.#key);
+    this.#key = "";
     this.#renew = false;
     this.#placed();
   }
@@ -174,17 +190,27 @@ export class Conversation {
     this.stop();
   }
 
-  /** Ask for a place whenever the stream has none, until the end. */
+  /** Ask for a place whenever the stream has none, until the end; for another session at once. */
   async #accompany() {
     const { carrier } = this.#stream;
+    let renewals = 0;
     while (!carrier.over) {
-      await Promise.race([this.#pause((this.#session?.poll_after_seconds || 2) * 1000), this.#stream.ended]);
+      const asked = new Promise((resolve) => (this.#wake = resolve));
+      if (renewals === this.#renewals) {
+        const seconds = this.#renew ? RENEW_AGAIN_S : this.#session?.poll_after_seconds || 2;
+        await Promise.race([this.#pause(seconds * 1000), this.#stream.ended, asked]);
+      }
+      renewals = this.#renewals;
       if (carrier.over || !carrier.wantsPlace) continue;
       try {
         if (this.#renew) await this.#open();
         else {
-          this.#session = await this.#api.session(this.#session.id);
-          this.#placed();
+          // A call that hangs since before the network came back must not hold up another session.
+          const session = await Promise.race([this.#api.session(this.#session.id), asked]);
+          if (session) {
+            this.#session = session;
+            this.#placed();
+          }
         }
       } catch (error) {
         this.#trouble(error);

@@ -33,7 +33,7 @@ class FakeSocket {
 }
 
 /** A conversation whose polls and microphone are moved by the test. */
-function begun({ Socket = FakeSocket, answers = {} } = {}) {
+function begun({ Socket = FakeSocket, answers = {}, now } = {}) {
   const calls = [];
   const beats = [];
   const polls = [];
@@ -41,7 +41,7 @@ function begun({ Socket = FakeSocket, answers = {} } = {}) {
   let mute = async () => {};
   const api = {
     openSession: async () => (calls.push("open"), LATER),
-    session: async () => (calls.push("poll"), answers.session ? answers.session() : LATER),
+    session: (id) => (calls.push("poll"), answers.session ? answers.session(id) : Promise.resolve(LATER)),
     heartbeat: async (_, body) => (beats.push(body), LATER),
     closeSession: async () => void calls.push("close"),
   };
@@ -52,7 +52,7 @@ function begun({ Socket = FakeSocket, answers = {} } = {}) {
       return { stop: () => mute() };
     },
     listener: { changed() {}, words() {}, heard() {}, measured: () => ({ words: 7 }) },
-    stream: { Socket, store: null },
+    stream: { Socket, store: null, ...(now ? { now } : {}) },
     pause: () => new Promise((resolve) => polls.push(resolve)),
   });
   const ended = conversation.run();
@@ -64,6 +64,36 @@ function begun({ Socket = FakeSocket, answers = {} } = {}) {
     poll: () => polls.shift()?.(),
   };
 }
+
+test("a session that lapsed is followed by another at once, though a call for the old one hangs", { timeout: 10_000 }, async () => {
+  let now = 0;
+  let live = null;
+  class Old extends FakeSocket {
+    constructor() {
+      super();
+      live = this;
+    }
+  }
+  const { conversation, calls, ended, settled, answers, speak, poll } = begun({ Socket: Old, now: () => now });
+  answers.session = async () => NOW;
+  await settled();
+  poll();
+  await settled();
+  speak(3);
+  assert.equal(conversation.progress.stage, "live");
+  now = 200; // nobody has answered for longer than a session lives without a heartbeat
+  answers.session = () => new Promise(() => {});
+  live.drop();
+  for (const _ of [1, 2, 3]) poll();
+  await settled();
+  live.onclose({ code: 4410, reason: "the session is over" });
+  await settled();
+  assert.equal(calls.filter((call) => call === "open").length, 2, calls.join());
+  conversation.stop();
+  await settled();
+  conversation.discard();
+  await ended;
+});
 
 test("stop while the GPU wakes keeps what was said until it is written", async () => {
   const { conversation, calls, beats, ended, settled, answers, speak, onMute, poll } = begun();
