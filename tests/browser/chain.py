@@ -206,7 +206,7 @@ class Run:
     def check(self, reference: str) -> float:
         """Every sample once, nothing lost, no word twice, live again in time; returns the word error rate."""
         expect(self.page.locator("#detail")).to_have_text("Every word is final, 0.0 s lost.")
-        self._check_samples()
+        self.check_samples()
         heard = self.heard
         twice = said_twice(reference, heard)
         assert not twice, (twice, heard)
@@ -214,7 +214,7 @@ class Run:
         assert not waits or max(waits) < BACK_S, waits
         return word_error_rate(reference, heard)
 
-    def _check_samples(self) -> None:
+    def check_samples(self) -> None:
         """Each connection's frames are what was recorded, in order, from where the one before was confirmed on."""
         recorded = np.concatenate(
             [np.frombuffer(base64.b64decode(part), dtype="<i2") for part in self.page.evaluate(RECORDED)]
