@@ -29,9 +29,14 @@ export class Delays {
   /**
    * Words became final. @param {{start: number, end: number, text: string}[]} finals times of the recording
    * @param {number} recorded seconds recorded by now: what is said this moment has that time
+   * @param {boolean} [spoken] false: of a file, whose words are counted and never late
    */
-  shown(finals, recorded) {
+  shown(finals, recorded, spoken = true) {
     this.#open = 0;
+    if (!spoken) {
+      for (const { text } of finals) this.count += text.split(/\s+/).filter(Boolean).length;
+      return;
+    }
     for (const { end, text } of finals) {
       const total = Math.max(0, recorded - end);
       for (const _ of text.split(/\s+/).filter(Boolean)) {

@@ -192,7 +192,7 @@ function words(finals) {
   const follow = innerHeight + scrollY >= document.documentElement.scrollHeight - 80;
   page.paper.add(finals);
   page.keeper?.segments(finals);
-  if (page.spoken) page.delays.shown(finals, page.conversation.recordedSeconds);
+  page.delays.shown(finals, page.conversation.recordedSeconds, page.spoken);
   page.paper.open(page.conversation.transcript);
   if (follow) toEnd();
   render();

@@ -79,3 +79,10 @@ test("a heartbeat tells numbers, and never a word", () => {
   delays.shown([{ start: 2, end: 4, text: "four" }], 9);
   assert.deepEqual(delays.measured, { words: 4, latency: { first_word: 3.123, final_p50: 1.123, final_p95: 5 } });
 });
+
+test("the words of a file are counted, and none is late", () => {
+  const delays = new Delays();
+  delays.shown([{ start: 0, end: 2, text: "one two" }], 600, false);
+  assert.equal(delays.percentiles.total, null);
+  assert.deepEqual(delays.measured, { words: 2 });
+});
