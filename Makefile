@@ -18,9 +18,9 @@ test: setup  ## every test that this machine can run; says what the others need
 	$(PY) -m pytest -n 2 --dist loadgroup
 	@$(PY) -m tests.javascript
 
-test-hosts: setup  ## the tests on hosts with systemd only (root; a root tree is made the first time, in a minute)
+test-hosts: setup  ## all tests on hosts with systemd, faults too (root; a root tree is made the first time)
 	@.ci/hosts
-	$(PY) -m pytest tests/hosts
+	$(PY) -m pytest tests/hosts -m "endurance or not endurance"
 
 lint: setup  ## ruff, mypy --strict, shellcheck where it is installed
 	.venv/bin/ruff check .

@@ -96,6 +96,14 @@ class LiveStream:
         return next(at for at, one in zip(self.came, late, strict=True) if one.get("status") == status)
 
 
+def is_known(world: World, live: LiveStream) -> bool:
+    """Whether the GPU host has told the control plane of this stream."""
+    health = json.loads(world.must(world.gpu, "curl -fsS http://127.0.0.1:9091/health"))
+    streams = [one["sid"] for one in health["streams"]]
+    told = (world.stack.status()["gpu"] or {}).get("active_streams") or 0
+    return live.session["id"] in streams and told >= len(streams)
+
+
 def open_session(world: World, timeout: float = 90) -> dict[str, Any]:
     """A session with a place on a GPU, and its ticket."""
     made = world.stack.call("POST", "/v1/sessions", role="speaker", body={"language": "en"}).json()

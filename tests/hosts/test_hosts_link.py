@@ -8,31 +8,29 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.hosts.conftest import Installed
-from tests.hosts.streams import awake, close_session, open_session, open_stream
+from tests.hosts.streams import awake, close_session, is_known, open_session, open_stream
 from tests.hosts.world import World
 from tests.stack import ROOT, whisperctl
 from tests.waiting import wait_until
 from tests.wss import SHORT, Heard, dial, handshake, listen, said, word_error_rate
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.endurance]
 REPORT_S = 5.0
 """Between two reports of a host that is awake."""
 CONTROL = "/run/whisperlive/control.json"
 DEADMAN_S = 6.0
 
 
-@pytest.fixture
-def world(installed: Installed) -> Iterator[World]:
+def up(installed: Installed) -> World:
+    """The world, its GPU host awake and ready."""
     awake(installed.world)
-    yield installed.world
-    installed.world.stack.faults()
+    return installed.world
 
 
 def ctl(world: World, *arguments: str, timeout: float = 120) -> str:
@@ -51,10 +49,11 @@ def run_of_service(world: World) -> str:
     return world.must(world.gpu, "systemctl show -P InvocationID whisperlive")
 
 
-def test_a_restart_is_announced_to_the_speaker_within_two_reports(world: World) -> None:
+def test_a_restart_is_announced_to_the_speaker_within_two_reports(installed: Installed) -> None:
+    world = up(installed)
     run = run_of_service(world)
     with open_stream(world) as live:
-        wait_until(lambda: (world.stack.status()["gpu"] or {}).get("active_streams") == 1, 15, "the stream's report")
+        wait_until(lambda: is_known(world, live), 15, "the stream's report", every=0.2)
         asked = time.monotonic()
         ctl(world, "restart", "gpu")
         notice = live.wait_for("NOTICE", 2 * REPORT_S + 5)
@@ -72,7 +71,8 @@ def test_a_restart_is_announced_to_the_speaker_within_two_reports(world: World) 
     world.stack.wait_phase("ready", 60)
 
 
-def test_keys_are_rotated_while_a_stream_lives(world: World) -> None:
+def test_keys_are_rotated_while_a_stream_lives(installed: Installed) -> None:
+    world = up(installed)
     session = open_session(world)
     with open_stream(world, session) as live:
         before = kids(world)
@@ -118,7 +118,8 @@ def refusal(world: World, session: dict[str, Any]) -> tuple[int | None, str]:
     return heard.close_code, heard.close_reason
 
 
-def test_the_operators_commands_reach_both_hosts_and_no_port_is_open_for_them(world: World) -> None:
+def test_the_operators_commands_reach_both_hosts_and_no_port_is_open_for_them(installed: Installed) -> None:
+    world = up(installed)
     for target, unit, host in (("gpu", "whisperlive", world.gpu), ("edge", "caddy", world.edge)):
         lines = ctl(world, "logs", target, "--lines", "5").splitlines()
         assert 0 < len(lines) <= 5
@@ -172,7 +173,8 @@ def answered_at(world: World) -> float:
     return float(json.loads(world.must(world.gpu, "cat /run/whisperlive/deadman.json"))["answered_at"] or 0.0)
 
 
-def test_a_host_that_nobody_answers_powers_itself_off_but_not_under_a_stream(world: World) -> None:
+def test_a_host_that_nobody_answers_powers_itself_off_but_not_under_a_stream(installed: Installed) -> None:
+    world = up(installed)
     gateway = world.bridge_address
     settings = "/etc/whisperlive-edge/host.env"
     stops = len(world.stack.calls("StopInstances"))

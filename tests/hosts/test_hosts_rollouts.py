@@ -11,12 +11,12 @@ import pytest
 
 from tests.hosts.conftest import Installed
 from tests.hosts.deploying import BUCKET, MODEL, look, over, roll_out, variant, wait_in, with_script
-from tests.hosts.streams import awake, open_stream, stream
+from tests.hosts.streams import awake, is_known, open_stream, stream
 from tests.hosts.world import World
 from tests.waiting import wait_until
 from tests.wss import SHORT, said, word_error_rate
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.endurance]
 GATE = "/run/may-go-on"
 
 
@@ -132,10 +132,10 @@ def test_a_stream_that_began_before_is_waited_for(rollouts: Rollouts) -> None:
     rollout = roll_out(world, good)
     wait_in(world, rollout, "stage")
     with open_stream(world) as live:
-        wait_until(lambda: (world.stack.status()["gpu"] or {}).get("active_streams") == 1, 15, "the stream's report")
+        wait_until(lambda: is_known(world, live), 15, "the stream's report", every=0.2)
         refused = world.stack.call("POST", "/v1/releases/gpu", body={"release": rollouts.serving})
         assert refused.status_code == 409
-        assert [one["instance_id"] for one in refused.json()["streams"]] == [world.gpu]
+        assert {"instance_id": world.gpu, "sid": live.session["id"]} in refused.json()["streams"]
         run = rollouts.run()
         world.must(world.gpu, f"touch {GATE}")
         wait_until(lambda: _waits_for_streams(world, rollout), 60, "activate to wait", every=0.3)

@@ -12,7 +12,7 @@ from tests.hosts.conftest import Installed
 from tests.hosts.streams import awake
 from tests.hosts.world import World
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.endurance]
 RATIO = 1.3
 RUNS = 3
 
