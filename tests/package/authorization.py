@@ -25,7 +25,6 @@ class Fact:
 
 
 ACTIONS = {
-    "cloudwatch:PutMetricData": Fact(keys=("cloudwatch:namespace",)),
     "dynamodb:ConditionCheckItem": Fact((TABLE,), ("dynamodb:LeadingKeys",)),
     "dynamodb:DeleteItem": Fact((TABLE,), ("dynamodb:LeadingKeys",)),
     "dynamodb:GetItem": Fact((TABLE,), ("dynamodb:LeadingKeys",)),
@@ -42,7 +41,6 @@ ACTIONS = {
     "ec2messages:GetMessages": Fact(keys=("ec2:SourceInstanceARN",)),
     "ec2messages:SendReply": Fact(keys=("ec2:SourceInstanceARN",)),
     "execute-api:Invoke": Fact(("arn:*:execute-api:*:*:*/*/*/*",)),
-    "lambda:InvokeFunction": Fact(("arn:*:lambda:*:*:function:*",), TAGS),
     "logs:CreateLogStream": Fact((LOG_STREAM,)),
     "logs:PutLogEvents": Fact((LOG_STREAM,)),
     "s3:GetObject": Fact((OBJECT,)),

@@ -152,9 +152,4 @@ def needs(call: Call, account: Account) -> list[Need]:
             return [Need(call.name, account.arn("ssm", f"parameter/{given['Name'].removeprefix('/')}"))]
         case "sns:Publish":
             return [Need(call.name, given["TopicArn"])]
-        case "monitoring:PutMetricData":
-            return [Need("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": given["Namespace"]})]
-        case "lambda:Invoke":
-            name = str(given["FunctionName"]).rpartition(":")[2]
-            return [Need("lambda:InvokeFunction", account.arn("lambda", f"function:{name}"))]
     raise AssertionError(f"nobody said here which permission {call.name} needs")

@@ -289,9 +289,11 @@ def test_actions_know_the_resources_and_conditions_they_are_limited_by(live: Liv
                 assert like(fact.keys, key), f"{action} does not know the condition key {key}"
 
 
-def test_the_table_of_actions_agrees_with_the_linters() -> None:
+def test_the_table_of_actions_agrees_with_the_linters(live: Live) -> None:
     """cfn-lint brings AWS's list of actions, and which of them can be limited to a resource."""
     listed = json.loads((Path(cfnlint.__file__).parent / "data/AdditionalSpecs/Policies.json").read_text())
+    used = {action for statements in live.policies.values() for one in statements for action in one.actions}
+    assert set(ACTIONS) == used
     for action, fact in ACTIONS.items():
         service, _, name = action.partition(":")
         known = listed[service]["Actions"][name.lower()]
