@@ -3,7 +3,7 @@
     python -m tests.terminal            write docs/whisperctl.md
     python -m tests.terminal --html F   the same runs in colour, to be looked at
 
-tmux is the terminal, of 100 columns: what is written is what stands there in the end, with everything that was
+tmux is the terminal, of 110 columns: what is written is what stands there in the end, with everything that was
 rewritten on the way gone. Needs tmux (apt-get install tmux).
 """
 
@@ -34,7 +34,7 @@ from tests.webhooks import receiver
 from whisperctl.errors import EXIT_CODES
 
 PAGE = ROOT / "docs" / "whisperctl.md"
-COLUMNS, LINES = 100, 60
+COLUMNS, LINES = 110, 60
 PATIENCE_S = 150.0
 
 
@@ -69,11 +69,14 @@ class Terminal:
             [*self._tmux, *words], env=self._environment, capture_output=True, text=True, check=True
         ).stdout
 
-    def shown(self, arguments: list[str], line: str, *, keys: str = "", stop_s: float = 0) -> Shown:
+    def shown(
+        self, arguments: list[str], line: str, *, keys: str = "", stop_s: float = 0, token: str | None = None
+    ) -> Shown:
         """Run whisperctl; `keys` are typed once it asks, Ctrl-C comes so many seconds after its first word."""
         self._number += 1
         name, ended = f"run{self._number}", self._folder / f"code{self._number}"
-        command = shlex.join(["env", "-i", *(f"{k}={v}" for k, v in self._environment.items()),
+        environment = self._environment | ({"WHISPERCTL_TOKEN": token} if token else {})
+        command = shlex.join(["env", "-i", *(f"{k}={v}" for k, v in environment.items()),
                               sys.executable, "-m", "whisperctl", *arguments])  # fmt: skip
         # The shell outlives Ctrl-C and the command, so that the screen stays to be read.
         script = f"trap : INT; {command}; echo $? >{ended}.new; mv {ended}.new {ended}; exec sleep 3600"
@@ -88,7 +91,8 @@ class Terminal:
                 time.sleep(stop_s)
                 self._ask("send-keys", "-t", name, "C-c")
             wait_until(ended.exists, PATIENCE_S, f"the end of {line}", every=0.1)
-            plain, coloured = (self._ask("capture-pane", "-p", "-S", "-", "-t", name, *how) for how in ([], ["-e"]))
+            all_of_it = ["capture-pane", "-p", "-J", "-S", "-", "-t", name]
+            plain, coloured = self._ask(*all_of_it), self._ask(*all_of_it, "-e")
         finally:
             self._ask("kill-session", "-t", name)
         return Shown(line, _lines(plain), int(ended.read_text()), "\n".join(_lines(coloured)))
@@ -165,7 +169,7 @@ class Script:
         run("Drain the GPU and put it to sleep.", "stop --reason 'end of the meeting' --wait")
         run("What was done, by whom and why.", "events")
         run("What it cost, and what was saved.", "cost --period day")
-        run("What other settings would cost, on a trace of sessions.", "simulate --generate office --days 7")
+        run("What other settings would cost, on a trace of sessions.", "simulate --generate office --days 3")
         run("What a release would upload.", "deploy edge --dry-run")
         run("The shell completes verbs, options and values.", "completion bash")
         run("Could the whole stack run here?", "local --dry-run --port 9443")
@@ -178,7 +182,7 @@ class Script:
             arguments = shlex.split(words)
             if len(arguments) > 1 and "--state-dir" not in arguments:
                 arguments += ["--state-dir", str(self.stack.state_dir)]
-            found = self.terminal.shown(arguments, f"whisperctl {words}")
+            found = self.terminal.shown(arguments, f"whisperctl {words}", token=self.stack.tokens["operator"])
             if found.code != one.code:
                 raise AssertionError(f"{one.name}: {found.code} and not {one.code}: {found.screen}")
             yield one.name, found
@@ -264,8 +268,8 @@ def main() -> None:
         with start_stack(folder / "state") as stack:
             script = Script(stack, folder)
             try:
-                script.play()
                 mistakes = list(script.mistakes())
+                script.play()
             finally:
                 script.terminal.close()
             text = page(script, mistakes)

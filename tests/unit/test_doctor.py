@@ -221,6 +221,7 @@ def test_without_credentials_nothing_else_is_asked(monkeypatch: pytest.MonkeyPat
 SECRETS = {
     "wle_Zk3v0Xq9aBcDeFgHiJkLmNoPqRsTuVwXyZ012345678": "a token",
     "eyJhbGciOiJIUzI1NiJ9.eyJzaWQiOiJ4In0.c2lnbmF0dXJl": "a ticket",
+    "wle_BareBareBareBareBareBareBareBareBareBare": "a token that stands alone",
     "hunter2hunter2": "a password",
     "AKIAIOSFODNN7EXAMPLE": "an access key",
     "anna@example.org": "an address of somebody",
@@ -230,6 +231,7 @@ SECRETS = {
     "0123456789abcdef0123456789abcdef0123": "a signature",
 }
 TEXT = (
+    'he typed wle_BareBareBareBareBareBareBareBareBareBare and left\n'
     'Authorization: Bearer wle_Zk3v0Xq9aBcDeFgHiJkLmNoPqRsTuVwXyZ012345678\n'
     '"Sec-Websocket-Protocol": ["bearer, eyJhbGciOiJIUzI1NiJ9.eyJzaWQiOiJ4In0.c2lnbmF0dXJl"]\n'
     'password=hunter2hunter2 key AKIAIOSFODNN7EXAMPLE by anna@example.org in arn:aws:iam::123456789012:user/a\n'

@@ -78,8 +78,7 @@ def doctor(
     else:
         show(examined.findings, everything=everything or sys.stdout.isatty())
     if examined.problems:
-        count = len(examined.problems)
-        error = CtlError(f"{count} problem{'' if count == 1 else 's'} found")
+        error = CtlError(f"{_many(len(examined.problems), 'problem')} found")
         error.reported = True
         raise error
 
@@ -158,6 +157,10 @@ def show(findings: list[Finding], *, everything: bool) -> None:
             click.echo(f"{'':<8} {'':<{width}}  {click.style('what helps: ' + clean(one.remedy), bold=True)}")
     count = {verdict: sum(1 for one in findings if one.verdict is verdict) for verdict in order}
     click.echo(
-        f"{count[Verdict.OK]} well, {count[Verdict.WARNING]} warnings, {count[Verdict.PROBLEM]} problems, "
-        f"{count[Verdict.SKIPPED]} not looked at"
+        f"{count[Verdict.OK]} well, {_many(count[Verdict.WARNING], 'warning')}, "
+        f"{_many(count[Verdict.PROBLEM], 'problem')}, {count[Verdict.SKIPPED]} not looked at"
     )
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -190,7 +190,8 @@ def _show(status: dict[str, Any], as_json: bool) -> None:
     edge = status.get("edge") or {}
     if edge:
         points = "points at a ready GPU" if edge.get("upstream_ok") else "points at no ready GPU"
-        click.echo(f"edge   {edge.get('instance_id', '')} {edge.get('state', '')} {points}".replace("  ", " "))
+        parts = [edge.get("instance_id"), edge.get("state"), points]
+        click.echo("edge   " + " ".join(str(part) for part in parts if part))
     if status.get("last_probe"):
         click.echo(clean(f"probe  {last_probe(status['last_probe'])}"))
     for wish in status.get("wishes") or []:
