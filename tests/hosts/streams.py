@@ -106,7 +106,9 @@ def is_known(world: World, live: LiveStream) -> bool:
 
 def open_session(world: World, timeout: float = 90) -> dict[str, Any]:
     """A session with a place on a GPU, and its ticket."""
-    made = world.stack.call("POST", "/v1/sessions", role="speaker", body={"language": "en"}).json()
+    answer = world.stack.call("POST", "/v1/sessions", role="speaker", body={"language": "en"})
+    assert answer.status_code == 201, answer.text
+    made = answer.json()
 
     def ready() -> dict[str, Any] | None:
         found = dict(world.stack.call("GET", f"/v1/sessions/{made['id']}", role="speaker").json())
