@@ -36,6 +36,9 @@ chaos: setup  ## 10,000 random histories with faults, and the whole small world 
 defects: setup  ## stock WhisperLive's defects, looked for in stock and in ours: writes docs/defects.md (4 minutes)
 	$(PY) -m bench.defects --write docs/defects.md
 
+calm: setup  ## 1,000 simulated hours of probes with everything well: no false alarm (PROBE_HOURS=N; 6 minutes)
+	PROBE_HOURS=$${PROBE_HOURS:-1000} $(PY) -m pytest tests/chaos/test_calm.py -s --timeout 0
+
 endurance: setup  ## the long ones: offline for minutes, frozen and slow networks, the real chain under faults
 	$(PY) -m pytest -m endurance --timeout 1500
 
@@ -71,4 +74,4 @@ clean:  ## removes what the targets above made, .venv included
 	rm -rf .venv .local build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis whisperlive_edge.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-hosts lint check chaos defects endurance poison try-whisperlive audit cold-start package screenshots speech locks clean terminal
+.PHONY: help setup demo test test-hosts lint check chaos calm defects endurance poison try-whisperlive audit cold-start package screenshots speech locks clean terminal

@@ -87,6 +87,11 @@ class Stack:
         """Move the stand-in's clock forward."""
         httpx.post(f"{self.aws_endpoint}/{STANDIN}/clock", json={"advance_s": seconds}, timeout=10).raise_for_status()
 
+    def invoke(self, function: str) -> None:
+        """Let a scheduled function (tick, probe) run now, without moving the clock; returns at once."""
+        body = {"function": function}
+        httpx.post(f"{self.aws_endpoint}/{STANDIN}/invoke", json=body, timeout=10).raise_for_status()
+
     def asleep(self) -> None:
         """Stop the GPU by force and wait until it sleeps."""
         if self.phase() != "asleep":

@@ -69,7 +69,6 @@ class Found:
 
     probe: Probe
     control: Control
-    observation: Observation
     host: str = ""
     spoke: bool = False
     silent: bool = False
@@ -102,7 +101,7 @@ def look(context: Context, cause: Cause, timer: Callable[[], float] = time.monot
     if worth_keeping(health, found.probe, spoke=found.spoke, silent=found.silent, now=now):
         _keep(context, found, cause)
     if context.settings.self_repair:
-        _mend(context, found, cause)
+        _mend(context, cause)
 
 
 def _dialler(context: Context) -> Dialler:
@@ -145,7 +144,7 @@ class _Look:
         except _Waits as reason:
             why = str(reason)
         probe = conclude(looked, why)
-        return Found(probe, self._control, self._observation, self._host, self._spoke, self._silent)
+        return Found(probe, self._control, self._host, self._spoke, self._silent)
 
     def _ms(self, began: float) -> float:
         return round((self._timer() - began) * 1000, 1)
@@ -249,7 +248,7 @@ class _Look:
                 if state is CommandState.SUCCEEDED:
                     del waiting[instance_id]
                 elif state is not CommandState.UNDER_WAY and result is not None:
-                    output = f": {result.output.strip()[-200:]}" if result.output.strip() else ""
+                    output = f": {' '.join(result.output.split())[-200:]}" if result.output.strip() else ""
                     return f"a command on {instance_id} {_went(state)} (exit code {result.exit_code}){output}"
             if waiting and self._timer() >= end:
                 return f"a command on {next(iter(waiting))} did not end within {COMMAND_S:g} s"
@@ -429,12 +428,14 @@ def _keep(context: Context, found: Found, cause: Cause) -> None:
             continue  # taken back meanwhile
 
 
-def _mend(context: Context, found: Found, cause: Cause) -> None:
+def _mend(context: Context, cause: Cause) -> None:
     """Try what is to be tried. It is written down before it is done, so that nothing is ever tried twice."""
     control, now = load(context.store), context.clock()
     control = _with_outcomes(context, control)
     health = control.health
-    wanted = repair(health, found.observation.gpus, found.observation.edges, now)
+    # Looked at anew: a canary that waits in vain takes longer than a report stays fresh.
+    observation = control.observation(now)
+    wanted = repair(health, observation.gpus, observation.edges, now)
     if wanted is None:
         return
     tried = replace(health, repairs=(*health.repairs, wanted))
@@ -447,17 +448,17 @@ def _mend(context: Context, found: Found, cause: Cause) -> None:
     except StoreConflict:
         return  # somebody else looks after it
     try:
-        done = replace(wanted, command_id=_sent(context, wanted, found, cause))
+        done = replace(wanted, command_id=_sent(context, wanted, observation, cause))
     except CommandRefused as error:
         done = replace(wanted, went=f"SSM refused it: {error}")
         context.store.write(event(context.clock(), cause, f"{verb}_refused", wanted.instance_id, str(error)))
     _remember(context, done)
 
 
-def _sent(context: Context, wanted: Repair, found: Found, cause: Cause) -> str:
+def _sent(context: Context, wanted: Repair, observation: Observation, cause: Cause) -> str:
     if wanted.kind is RepairKind.RESTART:
         return context.commands.send(wanted.instance_id, restart_gpu(context.settings.stack_name))
-    return edge.send(context, wanted.instance_id, upstreams(found.observation, context.clock()), cause)
+    return edge.send(context, wanted.instance_id, upstreams(observation, context.clock()), cause)
 
 
 def _with_outcomes(context: Context, control: Control) -> Control:

@@ -25,12 +25,14 @@ class GpuMemory:
         """The GPU's report, less boot_id.
 
         A launcher that does not answer is `loading`, unless it said before why it failed. When nobody listens its
-        streams are gone; when it is only late they are unknown, so the last ones stand.
+        streams are gone; when it is only late they are unknown, so the last ones stand. One that starts again after a
+        failure has failed until it is ready: whoever looks now and then would else see it load for ever.
         """
-        if health.report is not None:
+        failed_before = self._last.get("status") == "failed"
+        if health.report is not None and not (failed_before and health.report.get("status") == "loading"):
             self._last = health.report
             return health.report
-        if self._last.get("status") == "failed":
+        if failed_before:
             return {**self._last, "streams": []}
         silent = {
             **self._last,

@@ -219,6 +219,8 @@ class TestGpuMemory:
         memory = GpuMemory()
         memory.report(Health({"status": "failed", "cause": "no model", "streams": []}))
         assert memory.report(Health(refused=True))["cause"] == "no model"
+        again = memory.report(Health({"status": "loading", "streams": []}))
+        assert (again["status"], again["cause"]) == ("failed", "no model"), "it is started again and again"
         assert memory.report(Health(READY)) == READY
 
 

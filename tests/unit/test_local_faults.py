@@ -103,7 +103,15 @@ def test_a_bad_post_hears_one_sentence_and_changes_nothing(cloud: Cloud, posted:
 
 
 @pytest.mark.parametrize(
-    ("path", "body"), [("faults", b"{"), ("clock", b"{}"), ("clock", b'{"advance_s": -1}'), ("clock", b"[]")]
+    ("path", "body"),
+    [
+        ("faults", b"{"),
+        ("clock", b"{}"),
+        ("clock", b'{"advance_s": -1}'),
+        ("clock", b"[]"),
+        ("invoke", b"[]"),
+        ("invoke", b'{"function": "app"}'),
+    ],
 )
 def test_a_bad_body(cloud: Cloud, path: str, body: bytes) -> None:
     response = httpx.post(f"{cloud.server.url}/_standin/{path}", content=body)

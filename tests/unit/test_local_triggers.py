@@ -60,7 +60,11 @@ def test_ticks_come_by_the_minute_and_once_for_a_jump(parts: Parts) -> None:
     wait_until(lambda: parts.recorder.times("tick") == 2, 2, "the tick of the full minute")
     parts.clock.advance(600)
     wait_until(lambda: parts.recorder.times("tick") == 3, 2, "one tick for ten minutes")
+    assert parts.recorder.times("probe") == 3
+    parts.triggers.fire("probe")
+    assert parts.recorder.times("probe") == 4
     event = parts.recorder.invoked[-1][1]
+    assert event["resources"][0].endswith("-probe")
     assert (event["source"], event["detail-type"]) == ("aws.events", "Scheduled Event")
     assert event["time"] == "2027-01-15T08:11:00Z"
 

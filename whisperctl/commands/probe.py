@@ -89,4 +89,5 @@ def verdict(found: Mapping[str, Any]) -> str:
         why = next((one["detail"] for one in layers if one["verdict"] == "not_reached"), "nobody knows")
         return f"not proven: {why}"
     layer = next(one for one in layers if one["name"] == found["cause"])
-    return clean(f"{layer['name']}: {layer['detail']}. {layer['remedy'] or ''}".strip())
+    said = f"{layer['name']}: {layer['detail'].rstrip('.')}. {layer['remedy'] or ''}"
+    return clean(said.strip())

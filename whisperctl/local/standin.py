@@ -5,6 +5,7 @@
     POST /_standin/faults  {…}                replace the set (whisperctl.local.faults); {} clears it
     GET  /_standin/clock                      {now: RFC 3339}
     POST /_standin/clock   {"advance_s": 60}  move the clock forward
+    POST /_standin/invoke  {"function": "probe"}  let a scheduled function run now, the clock as it is
 
 Everything else is an AWS call. moto (DynamoDB, SSM documents and parameters, S3, SNS, …) runs in this process and
 is not safe to use from several threads, so one lock holds all calls into it.
@@ -33,6 +34,7 @@ from whisperctl.local.faultset import BadFaults
 from whisperctl.local.faultset import parse as parse_faults
 from whisperctl.local.http import HttpAnswer, HttpCall, HttpServer
 from whisperctl.local.ssm import Ssm
+from whisperctl.local.triggers import SCHEDULED
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,8 @@ class StandIn:
         self._ssm = ssm
         self._lock = lock
         self._stacks = stacks
+        self.fire: Callable[[str], None] = lambda _function: None
+        """Invokes a scheduled function; set by the wiring."""
         self._moto: WSGI = DomainDispatcherApplication(create_backend_app)
 
     def server(self, port: int = 0, host: str = "127.0.0.1") -> HttpServer:
@@ -147,6 +151,9 @@ class StandIn:
                     posted = _json(body)
                     self._ec2.end_power(parse_faults(posted).power)
                     return HttpAnswer.json(200, dataclasses.asdict(self.faults.replace(posted)))
+                case "POST", "/_standin/invoke":
+                    self.fire(_scheduled(_json(body)))
+                    return HttpAnswer.json(202, {})
                 case "GET", "/_standin/clock":
                     return HttpAnswer.json(200, {"now": _rfc3339(self.clock)})
                 case "POST", "/_standin/clock":
@@ -203,6 +210,13 @@ def _advance(posted: Any) -> float:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e9:
         raise ValueError('The clock takes {"advance_s": seconds}, a number of 0 or more.')
     return float(seconds)
+
+
+def _scheduled(posted: Any) -> str:
+    function = posted.get("function") if isinstance(posted, dict) else None
+    if function not in SCHEDULED:
+        raise ValueError(f'An invocation takes {{"function": name}}, one of {", ".join(SCHEDULED)}.')
+    return str(function)
 
 
 def _rfc3339(clock: StandInClock) -> str:

@@ -246,7 +246,7 @@ class Cloud:
             zones=self.ec2.zones,
             pace=Pace(resource_seconds),
         )
-        standin = StandIn(
+        self._standin = standin = StandIn(
             clock=self.clock,
             faults=self.faults,
             calls=self.calls,
@@ -310,6 +310,7 @@ class Cloud:
             stack=self._options.stack_name,
             region=account.REGION,
         )
+        self._standin.fire = self.triggers.fire
         self.ec2.on_state = self.triggers.instance_changed
         self.ssm.on_end = self.triggers.command_ended
         return server.url

@@ -18,6 +18,8 @@ from whisperctl.local.faults import Faults
 
 ACCOUNT = "123456789012"
 MINUTE_S = 60.0
+SCHEDULED = ("tick", "probe")
+"""The functions with a schedule, each every minute."""
 
 
 class Invoker(Protocol):
@@ -82,9 +84,12 @@ class Triggers:
         """One tick, now."""
         if self._faults.now.ticks.lost:
             return
-        for function in ("tick", "probe"):
-            event = tick_event(self._stack, self._clock.now(), self._region, function)
-            self._invoker.invoke(function, event)
+        for function in SCHEDULED:
+            self.fire(function)
+
+    def fire(self, function: str) -> None:
+        """Invoke a scheduled function now."""
+        self._invoker.invoke(function, tick_event(self._stack, self._clock.now(), self._region, function))
 
 
 def _time(now: float) -> str:
