@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from whisperctl.costs import document, model, prices
-from whisperctl.costs.count import _units, counted
+from whisperctl.costs.count import _metrics, _units, count, counted
 from whisperctl.costs.model import Usage, break_even, monthly, total
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,3 +70,23 @@ def test_units_are_dynamodbs() -> None:
     assert _units([query, call("GetItem")], 9000) == (4, 0)
     assert _units([call("UpdateItem", Key="k", Value="x" * 1500)], 0) == (0, 2)
     assert _units([call("TransactWriteItems", TransactItems=[{"Put": 1}, {"Put": 2}])], 0) == (0, 4)
+
+
+def test_metrics_are_told_apart_by_name_and_dimensions() -> None:
+    line = (
+        '{"_aws":{"CloudWatchMetrics":[{"Dimensions":[["Layer","service"]],"Metrics":[{"Name":"FailedProbes"}]}]},'
+        '"Layer":"edge","service":"x"}'
+    )
+    assert _metrics(f"{line}\nplain\n{line}\n{line.replace('edge', 'page')}") == [
+        "FailedProbes edge",
+        "FailedProbes page",
+    ]
+
+
+def test_what_was_counted_is_counted_again(tmp_path: Path) -> None:
+    now, before = count(tmp_path)["things"], counted()["things"]
+    assert now.keys() == before.keys()
+    for what, one in now.items():
+        assert one["reads"] == pytest.approx(before[what]["reads"], abs=3), what
+        assert one["writes"] == pytest.approx(before[what]["writes"], abs=3), what
+        assert one["calls"].keys() == before[what]["calls"].keys(), what

@@ -61,6 +61,8 @@ def monthly(region: str, usage: Usage, counted: Mapping[str, Any], alarms: int) 
     api = sum(often for what, often in happen.items() if not what.startswith("tick"))
     reads = sum(often * things[what]["reads"] for what, often in happen.items())
     writes = sum(often * things[what]["writes"] for what, often in happen.items())
+    asleep = {one for what in ("tick asleep", "edge report asleep") for one in things[what]["metrics"]}
+    waking = {one for what in happen for one in things[what]["metrics"]}
     log_gib = times * LOG_KIB_EACH / 1024**2
     return {
         f"edge, {EDGE_TYPE}": price["instance_hour"][EDGE_TYPE] * HOURS,
@@ -75,6 +77,10 @@ def monthly(region: str, usage: Usage, counted: Mapping[str, Any], alarms: int) 
         + STATE_GIB * (price["dynamodb_gib_month"] + price["dynamodb_pitr_gib_month"]),
         "logs": log_gib * (price["logs_gib_in"] + price["logs_gib_month"]),
         f"{alarms} alarms": alarms * price["alarm_month"],
+        # By the hour in which a metric has a value.
+        "metrics of our own": price["metric_month"]
+        * (len(asleep) * (HOURS - awake) + len(asleep | waking) * awake)
+        / HOURS,
         f"releases in S3, {RELEASES_GIB:g} GiB": price["s3_gib_month"] * RELEASES_GIB,
         f"GPU awake, {GPU_TYPE}": price["instance_hour"][GPU_TYPE] * awake,
         "GPU's address while awake": price["public_ipv4_hour"] * awake,
