@@ -46,6 +46,7 @@ class Recorder:
         self._began = time.monotonic()
         self._words: dict[str, str] = {domain: "speech.example.org"} if domain else {}
         self._numbers = itertools.count(1)
+        self._events: set[str] = set()
 
     def hook(self, session: Any) -> None:
         """Listen to every call of clients that this session makes from now on."""
@@ -67,10 +68,19 @@ class Recorder:
         if error:
             call["error"] = {"code": str(error.get("Code", ""))}
         else:
-            call["answer"] = self.redacted({k: v for k, v in parsed.items() if k != "ResponseMetadata"})
+            answer = {k: v for k, v in parsed.items() if k != "ResponseMetadata"}
+            if "StackEvents" in answer:
+                answer["StackEvents"] = self._new(answer["StackEvents"])
+            call["answer"] = self.redacted(answer)
         last = next((one for one in reversed(self.calls) if one["operation"] == call["operation"]), None)
         if last is None or {**last, "at_s": 0} != {**call, "at_s": 0}:
             self.calls.append(call)  # a poll that saw nothing new is no news
+
+    def _new(self, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The events that no earlier answer had: each look brings them all again."""
+        new = [one for one in events if one["EventId"] not in self._events]
+        self._events |= {one["EventId"] for one in new}
+        return new
 
     def redacted(self, node: Any, field: str = "") -> Any:
         """The same without what is the operator's own."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from whisperctl.deployment.cloud import TAG, Cloud, error_code, plainly
 
@@ -113,27 +114,21 @@ def _delete_gateway(cloud: Cloud, thing: Thing) -> None:
     ec2.delete_internet_gateway(InternetGatewayId=thing.id)
 
 
-def _tagged(kind: str, resource_types: str, prefix: str) -> Callable[[Cloud, str], Iterator[Thing]]:
-    """Found by the tagging API, as the services of these kinds have no filter by tag."""
+def _tagged(kind: str, part: str, prefix: str) -> Callable[[Cloud, str], Iterator[Thing]]:
+    """Found by the tagging API, as the services of these kinds have no filter by tag; `part` tells an ARN's kind."""
 
     def find(cloud: Cloud, stack: str) -> Iterator[Thing]:
-        for arn in arns(cloud, stack, resource_types):
-            yield Thing(kind, arn.split(":", 5)[5].removeprefix(prefix), arn)
+        for arn in arns(cloud, stack):
+            if part in arn:
+                yield Thing(kind, arn.split(":", 5)[5].removeprefix(prefix), arn)
 
     return find
 
 
-def arns(cloud: Cloud, stack: str, *resource_types: str) -> Iterator[str]:
-    """What the tagging API lists under the tag."""
-    pages = (
-        cloud.client("resourcegroupstaggingapi")
-        .get_paginator("get_resources")
-        .paginate(
-            TagFilters=[{"Key": TAG, "Values": [stack]}],
-            **({"ResourceTypeFilters": list(resource_types)} if resource_types else {}),
-        )
-    )
-    for page in pages:
+def arns(cloud: Cloud, stack: str) -> Iterator[str]:
+    """What the tagging API lists under the tag. Never asked by type: an unknown name of a type is an empty answer."""
+    pages = cloud.client("resourcegroupstaggingapi").get_paginator("get_resources")
+    for page in pages.paginate(TagFilters=[{"Key": TAG, "Values": [stack]}]):
         for one in page["ResourceTagMappingList"]:
             yield str(one["ResourceARN"])
 
@@ -158,7 +153,7 @@ def _buckets(cloud: Cloud, stack: str) -> Iterator[Thing]:
         for one in cloud.client("s3").list_buckets()["Buckets"]
         if str(one["Name"]).startswith(stack)
     ]
-    listed = [arn.rpartition(":")[2] for arn in arns(cloud, stack, "s3")]
+    listed = [arn.rpartition(":")[2] for arn in arns(cloud, stack) if ":s3:::" in arn]
     for name in dict.fromkeys([*own, *listed]):
         if bucket_is_ours(cloud, name, stack):
             yield Thing("bucket", name)
@@ -197,8 +192,29 @@ def _tables(cloud: Cloud, stack: str) -> Iterator[Thing]:
 
 
 def _log_groups(cloud: Cloud, stack: str) -> Iterator[Thing]:
-    for arn in arns(cloud, stack, "logs:log-group"):
-        yield Thing("log group", arn.partition(":log-group:")[2].removesuffix(":*"))
+    """By the names that the template gives them, which are there at once, and by the tagging API."""
+    logs = cloud.client("logs")
+    found: dict[str, str] = {}
+    for prefix in (f"/aws/lambda/{stack}-", f"/aws/apigateway/{stack}"):
+        for page in logs.get_paginator("describe_log_groups").paginate(logGroupNamePrefix=prefix):
+            found |= {str(one["logGroupName"]): str(one["arn"]).removesuffix(":*") for one in page["logGroups"]}
+    for arn in arns(cloud, stack):
+        if ":log-group:" in arn:
+            found.setdefault(arn.partition(":log-group:")[2].removesuffix(":*"), arn.removesuffix(":*"))
+    for name, arn in found.items():
+        if _carries(logs, arn, stack):
+            yield Thing("log group", name)
+
+
+def _carries(logs: Any, arn: str, stack: str) -> bool:
+    from botocore.exceptions import ClientError
+
+    try:
+        return bool(logs.list_tags_for_resource(resourceArn=arn)["tags"].get(TAG) == stack)
+    except ClientError as error:
+        if error_code(error) == "ResourceNotFoundException":
+            return False
+        raise
 
 
 def _delete_table(cloud: Cloud, thing: Thing) -> None:
@@ -250,17 +266,17 @@ KINDS: dict[str, Kind] = {
     "bucket": Kind(_buckets, _empty_and_delete),
     "table": Kind(_tables, _delete_table),
     "log group": Kind(_log_groups, lambda c, t: c.client("logs").delete_log_group(logGroupName=t.id)),
-    "topic": Kind(_tagged("topic", "sns", ""), lambda c, t: c.client("sns").delete_topic(TopicArn=t.about)),
+    "topic": Kind(_tagged("topic", ":sns:", ""), lambda c, t: c.client("sns").delete_topic(TopicArn=t.about)),
     "SSM document": Kind(
-        _tagged("SSM document", "ssm:document", "document/"),
+        _tagged("SSM document", ":document/", "document/"),
         lambda c, t: c.client("ssm").delete_document(Name=t.id),
     ),
     "alarm": Kind(
-        _tagged("alarm", "cloudwatch:alarm", "alarm:"),
+        _tagged("alarm", ":alarm:", "alarm:"),
         lambda c, t: c.client("cloudwatch").delete_alarms(AlarmNames=[t.id]),
     ),
     "function": Kind(
-        _tagged("function", "lambda:function", "function:"),
+        _tagged("function", ":function:", "function:"),
         lambda c, t: c.client("lambda").delete_function(FunctionName=t.id),
     ),
 }

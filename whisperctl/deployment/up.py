@@ -79,6 +79,8 @@ class Up:
         """What `run` would change in the stack; makes the bucket of packages and nothing else."""
         account = self.cloud.account()
         seen = self._settled(changes.look(self.cloud, self.settings.stack))
+        if seen is None:
+            preflight.quota(self.cloud, self.settings, self.say)
         made = self.tools.package()
         url = self._stored(account, made)
         if seen is not None and seen.status in changes.DEAD:
@@ -106,6 +108,8 @@ class Up:
         with progress.phase("package") as entry:
             account = self.cloud.account()
             seen = self._settled(changes.look(self.cloud, self.settings.stack))
+            if seen is None:
+                preflight.quota(self.cloud, self.settings, self.say)
             made = self.tools.package()
             url = self._stored(account, made)
             size = made.archive.stat().st_size
@@ -194,7 +198,6 @@ class Up:
         there = {} if seen is None or seen.status == changes.REVIEW else dict(seen.parameters)
         wanted = merged(self.settings, there)
         if not there:
-            preflight.quota(self.cloud, self.settings, self.say)
             chosen = preflight.zones(self.cloud, self.settings)
             types = {"GpuImage": self.settings.get("GpuType"), "EdgeImage": self.settings.get("EdgeType")}
             chosen |= preflight.images(self.cloud, made.template, types)

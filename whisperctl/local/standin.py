@@ -137,7 +137,7 @@ class StandIn:
             chunks = self._moto(environ(call), lambda status, headers, _info=None: answered.extend((status, headers)))
             body = b"".join(chunks)
         status, headers = answered
-        skipped = {"content-length", "connection", "date", "server"}
+        skipped = {"connection", "date", "server"} | ({"content-length"} if call.method != "HEAD" else set())
         return HttpAnswer(int(str(status).split()[0]), {k: v for k, v in headers if k.lower() not in skipped}, body)
 
     def _control(self, method: str, path: str, body: bytes) -> HttpAnswer:
