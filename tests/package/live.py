@@ -142,6 +142,9 @@ def deployed(template: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Itera
         ]
     }
     monkeypatch.setattr("chalicelib.net.dialler.NetDialler", FakeDialler)
+    # A probe's seconds are real ones, and this machine may be busy.
+    monkeypatch.setattr("chalicelib.services.probes.BUDGET_S", 600.0)
+    monkeypatch.setattr("chalicelib.services.probes.COMMAND_S", 500.0)
     with mock_aws():
         outputs = created(template, STACK, StandbyGpu="true", GpuTypes="g4dn.xlarge g5.xlarge")
         functions = boto3.client("lambda", region_name=REGION).list_functions()["Functions"]

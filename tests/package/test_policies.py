@@ -85,7 +85,8 @@ def probes(live: Live) -> None:
     minute(live, 0)
     live.clock.advance(300)
     minute(live)
-    assert live.call("POST", "/v1/probe")["ok"]
+    probed = live.call("POST", "/v1/probe")
+    assert probed["ok"], probed
     well = live.dialler.heard
     live.dialler.heard = replace(well, words="", problem="no words came", final_s=None)
     live.clock.advance(1000)
