@@ -89,10 +89,11 @@ def test_what_goes_wrong_here_is_in_the_log_under_the_id_that_was_told(
 ) -> None:
     told: list[Any] = []
     monkeypatch.setattr(status, "status", lambda _: 1 / 0)
-    monkeypatch.setattr(telemetry.logger(), "exception", lambda _, extra: told.append(extra))
+    known_as = telemetry.correlation_id
+    monkeypatch.setattr(telemetry.logger(), "exception", lambda *_, **__: told.append(known_as()))
     said = problem(api.call("GET", "/v1/status", "viewer"), 500)
     assert said["correlation_id"]
-    assert [one["correlation_id"] for one in told] == [said["correlation_id"]]
+    assert told == [said["correlation_id"]]
 
 
 def test_expired_and_revoked_tokens(api: Api) -> None:

@@ -25,6 +25,9 @@ from tests.wss import (
 IDLE_MINUTES = 10
 
 
+WAKING = ("waking.capacity", "waking.boot", "waking.service")
+
+
 def open_session(stack: Stack, **wish: Any) -> dict[str, Any]:
     response = stack.call("POST", "/v1/sessions", role="speaker", body=wish, via_edge=True)
     assert response.status_code == 201, response.text
@@ -52,7 +55,8 @@ def test_twenty_sessions_at_once_start_the_gpu_once(sleeping_stack: Stack) -> No
     with ThreadPoolExecutor(20) as pool:
         sessions = list(pool.map(lambda _: open_session(stack), range(20)))
     assert len({session["id"] for session in sessions}) == 20
-    assert {session["phase"] for session in sessions} <= {"asleep", "waking.capacity", "waking.boot"}
+    # Whose answer comes last on a busy machine may hear that it is awake already.
+    assert {session["phase"] for session in sessions} <= {"asleep", *WAKING, "ready"}
     stack.wait_phase("ready")
     assert len(stack.calls("StartInstances")) - before == 1
     for session in sessions:
