@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from chalicelib.domain.machines import REPORT_FRESH_S, Machine, MachineState, Observation, View
+from chalicelib.domain.machines import REPORT_FRESH_S, Machine, MachineState, Observation, Role, View
 from chalicelib.domain.memory import effective_state
 from chalicelib.domain.phases import Overview, Phase, overview
 from chalicelib.domain.places import places
@@ -159,6 +159,8 @@ class _Look:
             yield failed(LayerName.MACHINE, f"EC2 does not answer ({error.code})", remedy=_EC2_MUTE)
             return
         self._observation = self._seen(described)
+        if not self._observation.gpus and any(machine.role is Role.GPU for machine in described):
+            raise _Waits("the machines are new, and no pass has taken them in yet")
         glance = overview(self._observation, self._control.wishes, self._rules, self._now)
         gpu = glance.view
         asleep = glance.phase is Phase.ASLEEP

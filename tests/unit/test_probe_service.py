@@ -107,6 +107,19 @@ class Bench:
         return sum(command.document == f"s-{document}" for _, command in self.commands.sent)
 
 
+def test_machines_that_no_pass_has_seen_yet_are_no_failure() -> None:
+    """A probe may look before the first pass of a new stack."""
+    bench = Bench()
+    bench.store = MemoryStore()
+    found = bench.ask()
+    assert not found["ok"]
+    assert found["cause"] is None
+    assert [one["name"] for one in found["layers"] if one["verdict"] == "failed"] == []
+    bench.tick()
+    bench.report(EDGE, bench.edge)
+    assert bench.ask()["ok"]
+
+
 def verdicts(found: dict[str, Any]) -> dict[str, str]:
     return {one["name"]: one["verdict"] for one in found["layers"]}
 
