@@ -52,11 +52,13 @@ def test_streaming(reading: Path) -> None:
 
 
 def test_batches(reading: Path) -> None:
-    text, rows = bench("batches", reading, "--seconds", "6", "--streams", "2", "--servers", "stock-batch")
+    text, rows = bench("batches", reading, "--seconds", "6", "--streams", "2", "--servers", "ours,stock-batch")
     assert text.startswith("2 streams at once")
-    (row,) = rows
-    assert row["server"] == "stock-batch"
-    assert row["wer_all"] < 0.9
+    ours, batch = rows
+    assert (ours["server"], batch["server"]) == ("ours", "stock-batch")
+    # How much stock hears in six seconds says more of the machine than of the bench.
+    assert ours["wer_all"] < 0.5
+    assert batch["cpu_per_audio_s"] > 0
 
 
 def test_streams(reading: Path) -> None:
