@@ -39,6 +39,9 @@ defects: setup  ## stock WhisperLive's defects, looked for in stock and in ours:
 calm: setup  ## 1,000 simulated hours of probes with everything well: no false alarm (PROBE_HOURS=N; 6 minutes)
 	PROBE_HOURS=$${PROBE_HOURS:-1000} $(PY) -m pytest tests/chaos/test_calm.py -s --timeout 0
 
+probes: setup  ## each layer broken on the embedded cloud: writes the table of docs/probes.md (4 minutes)
+	PROBES_TABLE=write $(PY) -m pytest -m "endurance or not endurance" tests/app/test_stack_probes.py
+
 endurance: setup  ## the long ones: offline for minutes, frozen and slow networks, the real chain under faults
 	$(PY) -m pytest -m endurance --timeout 1500
 
