@@ -116,7 +116,7 @@ def test_stack_json_gives_address_tokens_and_authority(tmp_path: Path) -> None:
     stack = find_stack({}, state_dir=tmp_path)
     assert (stack.edge_url, stack.ca_cert) == ("https://localhost:8443", "/somewhere/root.crt")
     assert [stack.token_for(role) for role in ("viewer", "speaker", "operator")] == ["vi", "sp", "op"]
-    assert "op" not in repr(stack).replace("operator", "")
+    assert "op" not in repr(stack).replace(str(tmp_path), "").replace("operator", "")
 
 
 def test_tokens_of_stack_json_never_go_to_another_address(tmp_path: Path) -> None:
