@@ -54,6 +54,7 @@ def test_health_is_there_before_the_model_and_the_port_after(tmp_path: Path) -> 
             "max_streams": 4,
             "decode_s_p50": None,
             "decode_s_p95": None,
+            "decoded_s_ago": None,
             "final_s_p50": None,
             "final_s_p95": None,
         }

@@ -25,7 +25,6 @@ NOT_IN_MOTO = {
     "AWS::ApiGateway::Account",
     "AWS::Budgets::Budget",
     "AWS::CloudWatch::Alarm",
-    "AWS::CloudWatch::Dashboard",
     "AWS::EC2::EIPAssociation",
     "AWS::EC2::SecurityGroupEgress",
     "AWS::Lambda::EventInvokeConfig",
