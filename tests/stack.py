@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -29,6 +30,22 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+ONCE = httpx.Limits(max_keepalive_connections=0)
+"""A connection for each call: none is found dead after a restart. What is slow is reading the authorities."""
+
+
+@functools.cache
+def plain() -> httpx.Client:
+    """For calls without TLS."""
+    return httpx.Client(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), timeout=35, limits=ONCE)
+
+
+@functools.cache
+def trusting(ca_cert: str) -> httpx.Client:
+    """For calls to whoever this authority vouches for, and to nobody else."""
+    return httpx.Client(verify=ssl.create_default_context(cafile=ca_cert), timeout=35, limits=ONCE)
 
 
 @dataclass(frozen=True)
@@ -63,8 +80,8 @@ class Stack:
         """One API call; `path` begins with /v1. Goes to the API itself, or through the edge."""
         headers = {"Authorization": f"Bearer {self.tokens[role]}"} if role else {}
         base = f"{self.edge_url}/api" if via_edge else self.api_url
-        with self.http() as client:
-            return client.request(method, base + path, headers=headers, json=body)
+        client = trusting(self.ca_cert) if via_edge else plain()
+        return client.request(method, base + path, headers=headers, json=body)
 
     def status(self) -> dict[str, Any]:
         response = self.call("GET", "/v1/status", role="viewer")
@@ -76,16 +93,16 @@ class Stack:
 
     def calls(self, operation: str | None = None) -> list[dict[str, Any]]:
         """What the product asked of AWS so far, oldest first."""
-        found = httpx.get(f"{self.aws_endpoint}/{STANDIN}/calls", timeout=10).raise_for_status().json()
+        found = plain().get(f"{self.aws_endpoint}/{STANDIN}/calls").raise_for_status().json()
         return [call for call in found if operation is None or call["operation"] == operation]
 
     def faults(self, **faults: Any) -> None:
         """Replace the stand-in's faults by these; none clears them."""
-        httpx.post(f"{self.aws_endpoint}/{STANDIN}/faults", json=faults, timeout=10).raise_for_status()
+        plain().post(f"{self.aws_endpoint}/{STANDIN}/faults", json=faults).raise_for_status()
 
     def advance(self, seconds: float) -> None:
         """Move the stand-in's clock forward."""
-        httpx.post(f"{self.aws_endpoint}/{STANDIN}/clock", json={"advance_s": seconds}, timeout=10).raise_for_status()
+        plain().post(f"{self.aws_endpoint}/{STANDIN}/clock", json={"advance_s": seconds}).raise_for_status()
 
     def invoke(self, function: str) -> None:
         """Let a scheduled function (tick, probe) run now, without moving the clock; returns at once."""

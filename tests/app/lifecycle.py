@@ -1,19 +1,30 @@
-"""What the tests of the lifecycle look at: phases in order, the event log, the calls to AWS, sessions."""
+"""What the tests of the lifecycle look at: phases, the event log, the calls to AWS, sessions, live streams."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
+import numpy as np
+from numpy.typing import NDArray
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection
 
-from tests.stack import Stack
+from tests.stack import Stack, plain
 from tests.waiting import wait_until
+from tests.wss import RATE, Heard, dial, frames_of, handshake, listen
 
 LOOK_S = 0.2
+FRAME_S = 0.25
+DAY_S = 86400.0
+LEAP_S = 90.0
+"""Less than a host may be silent."""
 
 
 class Watch:
@@ -110,7 +121,7 @@ def open_session(stack: Stack, key: str | None = None) -> httpx.Response:
     headers = {"Authorization": f"Bearer {stack.tokens['speaker']}"}
     if key is not None:
         headers["Idempotency-Key"] = key
-    return httpx.post(f"{stack.api_url}/v1/sessions", headers=headers, json={}, timeout=35)
+    return plain().post(f"{stack.api_url}/v1/sessions", headers=headers, json={})
 
 
 def opened(stack: Stack) -> dict[str, Any]:
@@ -140,7 +151,7 @@ def close(stack: Stack, session: dict[str, Any]) -> None:
 
 def now(stack: Stack) -> str:
     """The stand-in's time, RFC 3339."""
-    return str(json.loads(httpx.get(f"{stack.aws_endpoint}/_standin/clock", timeout=10).text)["now"])
+    return str(plain().get(f"{stack.aws_endpoint}/_standin/clock").json()["now"])
 
 
 def rest(stack: Stack) -> None:
@@ -164,3 +175,114 @@ def states(stack: Stack) -> Sequence[str]:
     found = ec2.describe_instances(InstanceIds=stack.gpu_instance_ids)["Reservations"]
     by_id = {one["InstanceId"]: one["State"]["Name"] for batch in found for one in batch["Instances"]}
     return [by_id[instance_id] for instance_id in stack.gpu_instance_ids]
+
+
+def until(stack: Stack, hour: float) -> None:
+    """Move the stand-in's clock forward to this hour (UTC); not at all where it passed less than an hour ago."""
+    at = datetime.fromisoformat(now(stack))
+    wanted = at.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(hours=hour)
+    ahead = (wanted - at).total_seconds()
+    if not -3600 < ahead <= 0:
+        stack.advance(ahead % DAY_S)
+
+
+def go_on(stack: Stack, hour: float) -> None:
+    """To this hour in leaps over which no host counts as silent; after each every host has reported again."""
+    while True:
+        at = datetime.fromisoformat(now(stack))
+        left = hour * 3600 - (at.hour * 3600 + at.minute * 60 + at.second)
+        if left <= 0:
+            return
+        stack.advance(min(left, LEAP_S))
+        wait_until(lambda: stack.phase() in ("ready", "draining"), 60, "a report after the leap", every=LOOK_S)
+
+
+class Speaker:
+    """A live stream: whoever uses it as a context speaks silence at its own pace until the server closes."""
+
+    def __init__(self, stack: Stack, session: dict[str, Any]) -> None:
+        self.session, self.heard = session, Heard()
+        self._connection = wait_until(lambda: self._dial(stack), 30, "the edge to connect to the GPU", every=LOOK_S)
+        self._connection.send(handshake())
+        listen(self._connection, self.heard, until="SERVER_READY")
+        assert self.heard.close_code is None, (self.heard.close_code, self.heard.close_reason)
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=run, daemon=True) for run in (self._listen, self._speak)]
+
+    def _dial(self, stack: Stack) -> ClientConnection | None:
+        """None while the edge has nobody to connect to: its resolver follows its hosts file within seconds."""
+        try:
+            return dial(self.session["ws_url"], self.session["ticket"], stack.ca_cert)
+        except InvalidStatus as refused:
+            if refused.response.status_code not in (502, 503):
+                raise
+            return None
+
+    def __enter__(self) -> Speaker:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._connection.close()
+        for thread in self._threads:
+            thread.join(30)
+
+    def _listen(self) -> None:
+        listen(self._connection, self.heard, timeout=600)
+        self._over.set()
+
+    def _speak(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while not self._over.wait(FRAME_S):
+                self.say(np.zeros(int(FRAME_S * RATE), dtype="<f4"))
+
+    def say(self, samples: NDArray[np.float32]) -> None:
+        """Send speech in one burst."""
+        for frame in frames_of(samples):
+            self._connection.send(frame)
+
+    def notice(self, timeout: float = 60) -> dict[str, Any]:
+        """The first NOTICE, which must come while the stream lives."""
+
+        def told() -> dict[str, Any] | None:
+            found = [one for one in self.heard.messages if one.get("status") == "NOTICE"]
+            return found[0] if found else None
+
+        return wait_until(told, timeout, "a NOTICE in the stream")
+
+    def closed(self, timeout: float = 90) -> tuple[int | None, str]:
+        """The close code and its reason, once the server has closed."""
+        wait_until(self._over.is_set, timeout, "the server to close")
+        return self.heard.close_code, self.heard.close_reason
+
+
+def serving(stack: Stack) -> str:
+    """The machine that streams, by its own report as the status shows it."""
+    gpu = wait_until(lambda: (found := stack.status()["gpu"]) and found["active_streams"] and found, 60, "a stream")
+    return str(gpu["instance_id"])
+
+
+def recovered(stack: Stack, how: str) -> float:
+    """Seconds from the death of a GPU under a live stream until a stream of the same session lives on another one.
+
+    `how` as the fault `power` takes it: "failed", EC2 says so by an event; "lost", EC2 goes on saying running. Real
+    seconds, the stand-in's boot included.
+    """
+    session = with_ticket(stack, opened(stack))
+    with Speaker(stack, session):
+        first = serving(stack)
+        died = time.monotonic()
+        stack.faults(power=[{"instance": first, "how": how}])
+
+        def elsewhere() -> dict[str, Any] | None:
+            seen = look(stack, session)
+            return seen if seen["ticket"] and seen["upstream_epoch"] > session["upstream_epoch"] else None
+
+        again = wait_until(elsewhere, 120, "a ticket for another host", every=LOOK_S)
+        with Speaker(stack, again):
+            seconds = time.monotonic() - died
+            assert serving(stack) != first or how == "failed", "EC2 may start a stopped machine again"
+    close(stack, session)
+    return seconds
