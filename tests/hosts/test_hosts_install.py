@@ -193,8 +193,8 @@ def test_scripts_and_documents_pass_the_shells_linter(tmp_path: Path) -> None:
     packages = [ROOT / package for package in ("gpu_bootstrap", "edge_bootstrap")]
     scripts = [path for package in packages for path in package.glob("*.sh")]
     scripts += [*(ROOT / "gpu_bootstrap" / "poweroff").iterdir(), *tmp_path.glob("*.sh")]
-    # SC2194: a parameter that was put in is a constant.
-    command = ["shellcheck", "--exclude=SC2194", *map(str, scripts)]
+    # SC2194, SC2050: a parameter that was put in is a constant.
+    command = ["shellcheck", "--exclude=SC2194,SC2050", *map(str, scripts)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout == ""
 
