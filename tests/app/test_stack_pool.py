@@ -27,6 +27,9 @@ from tests.stack import Stack, start_stack
 from tests.waiting import wait_until
 from tests.wss import TRAIN, pcm, said, word_error_rate
 
+# Three minutes with people who speak in real time: `make endurance`.
+pytestmark = pytest.mark.endurance
+
 NIGHT = "22:00-06:00 UTC"
 GRACE_S = 300
 ROOMY = ("--gpus", "2", "--gpu-types", "g4dn.xlarge g5.xlarge", "--boot-seconds", "1", "--stop-seconds", "1")
