@@ -29,7 +29,9 @@ def run(stack: Stack, *words: str, code: int = 0, typed: str = "") -> str:
 
 @pytest.fixture
 def open_again(stack: Stack) -> Iterator[Stack]:
-    """The stack, whose edge lets everybody in afterwards."""
+    """The stack, whose edge has its SSM agent, and lets everybody in afterwards."""
+    words = ["clients", "list", "--state-dir", str(stack.state_dir)]
+    wait_until(lambda: CliRunner().invoke(cli, words, env=ENV).exit_code == 0, 60, "the edge's agent")
     yield stack
     run(stack, "clients", "add", "--everybody")
 
