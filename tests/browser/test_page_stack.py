@@ -37,7 +37,8 @@ def test_speech_from_a_sleeping_gpu_to_a_sleeping_gpu(open_page: Callable[..., P
     heard = transcript.text_content() or ""
     assert word_error_rate(SPOKEN.read_text(), heard) <= 0.15, heard
 
-    assert not stack.status()["wishes"], "the session must be gone"
+    # The page says "Finished" when every word is final, and ends its session beside that.
+    wait_until(lambda: not stack.status()["wishes"], 10, "the session to be gone")
     assert stack.phase() == "ready", "it lingers for its idle minutes"
     stack.advance((IDLE_MINUTES + 2) * 60)
     wait_until(lambda: stack.phase() == "asleep", 40, "the GPU to sleep", every=0.2)
