@@ -260,7 +260,7 @@ def _follow(scene: _Scene, view: View, order: Order, kind: DrainKind) -> Decisio
     act = Action.RESTART if kind is DrainKind.RESTART else Action.STOP
     if order.force:
         return Decision(view.instance_id, act, f"{words} (forced)")
-    if _quiet(scene, view):
+    if _quiet(scene, view) and not _may_begin(scene, view, order):
         return Decision(view.instance_id, act, words)
     drain = Drain(kind, scene.now, scene.now + DRAIN_S, words)
     return Decision(view.instance_id, Action.DRAIN, words, drain=drain)
@@ -271,6 +271,23 @@ def _quiet(scene: _Scene, view: View) -> bool:
     return view.never_served() or view.evidence(scene.now) is Evidence.IDLE
 
 
+def _may_begin(scene: _Scene, view: View, order: Order) -> bool:
+    """Whether a stream may have begun that the host has not told of: it takes streams, and somebody held a ticket.
+
+    Such a host is asked to drain first, and stops when it says that it takes no more and that nothing streams.
+    """
+    report = view.fresh(scene.now)
+    if report is None or not report.takes_streams:
+        return False
+    return not scene.rules.tickets or bool(scene.sessions) or scene.wishes.ended_by_stop(order.at)
+
+
+def _settled(scene: _Scene, view: View) -> bool:
+    """Certain that nothing streams, and that nothing can begin any more."""
+    report = view.fresh(scene.now)
+    return _quiet(scene, view) and (view.never_served() or report is None or not report.takes_streams)
+
+
 def _draining(scene: _Scene, view: View, drain: Drain, wanted: bool) -> Decision:
     if drain.kind is DrainKind.NIGHT and not scene.by_night:
         return Decision(view.instance_id, Action.CANCEL_DRAIN, "a booking covers the night" if wanted else "morning")
@@ -278,7 +295,7 @@ def _draining(scene: _Scene, view: View, drain: Drain, wanted: bool) -> Decision
     forced = scene.wishes.order(OrderKind.RESTART if act is Action.RESTART else OrderKind.STOP)
     if forced is not None and forced.force and forced.at >= drain.since:
         return Decision(view.instance_id, act, f"{drain.reason} (forced)")
-    if _quiet(scene, view) and (drain.kind is not DrainKind.NIGHT or not scene.sessions):
+    if _settled(scene, view) and (drain.kind is not DrainKind.NIGHT or not scene.sessions):
         return Decision(view.instance_id, act, drain.reason)
     follows = Next(act.value, drain.closing_at, "streams are closed by then")
     if scene.now < drain.closing_at + CLOSE_MARGIN_S and not (

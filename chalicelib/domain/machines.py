@@ -97,6 +97,11 @@ class Report:
         """Whether it speaks of now."""
         return now - self.received_at <= REPORT_FRESH_S
 
+    @property
+    def takes_streams(self) -> bool:
+        """Whether a GPU host says that it serves: loading, draining and failed ones refuse new streams."""
+        return self.status == "ready"
+
 
 @dataclass(frozen=True)
 class Intent:

@@ -52,7 +52,7 @@ def ready(view: View, observation: Observation, now: float) -> bool:
         and view.memory.drain is None
         and not view.cut_off(now)
         and report is not None
-        and report.status == "ready"
+        and report.takes_streams
         and forwarded(view, observation)
     )
 
@@ -138,7 +138,7 @@ def overview(observation: Observation, wishes: Wishes, rules: Rules, now: float)
         if not report.fresh(now):
             silent = now - report.received_at
             reason = f"{reason}; no report for {silent:.0f} s (expected within {REPORT_FRESH_S:g} s)"
-        elif report.status == "ready":
+        elif report.takes_streams:
             reason = f"{reason}; the GPU is ready, the edge does not forward to it yet"
         else:
             reason = f"{reason}; the model is being loaded"

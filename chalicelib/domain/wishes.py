@@ -179,6 +179,11 @@ class Wishes:
         """The latest order of this kind."""
         return max((one for one in self.orders if one.kind is kind), key=lambda one: one.at, default=None)
 
+    def ended_by_stop(self, at: float) -> bool:
+        """Whether an operator's stop at `at`, or one shortly before it, ended a session."""
+        stops = (one.ended_at for one in self.sessions if one.end_kind == "stop" and one.ended_at is not None)
+        return any(at - HEARTBEAT_TIMEOUT_S <= ended <= at for ended in stops)
+
     def closed(self, now: float) -> bool:
         """Whether an operator keeps the GPU off at `now`."""
         return self.closed_until is not None and now < self.closed_until

@@ -131,9 +131,7 @@ def _speak(world: World, sid: str) -> None:
     now = world.clock()
     for name, host in world.hosts.items():
         if world.ip(name) in world.upstreams and host.status(now) == "ready" and not host.silent:
-            host.streams.add(sid)
-            host.reported_at, host.told = now, (host.status(now), frozenset(host.streams))
-            report(world, name)
+            host.streams.add(sid)  # told in its next step: until then nobody else knows
             return
 
 

@@ -26,10 +26,23 @@ def speaking(world: World) -> str:
 
 
 def stop_under_a_stream(world: World) -> None:
-    speaking(world)
+    world.clients[speaking(world)] = False  # asks for nothing any more, so that nothing tells it to leave
     world.stubborn = True
     world.stop()
     world.advance(1200)
+
+
+def stop_as_a_stream_begins(world: World) -> None:
+    """The host has not yet told of it."""
+    sid = world.open()
+    while not (begun := [host for host in world.hosts.values() if sid in host.streams]):
+        world.advance(5)
+    assert sid not in begun[0].told[1]
+    world.stop()
+    world.clock.advance(2)
+    world.run(lambda: world.context.reconcile(Cause("reconcile", "tick")))  # a pass before the host's next report
+    world.advance(120)
+    assert not world.hosts
 
 
 def nobody_is_left(world: World) -> None:
@@ -178,6 +191,7 @@ def spoken_for_hours_and_nobody_can_stop_it(world: World) -> None:
 
 SCENARIOS: dict[str, tuple[Callable[[World], None], dict[str, float]]] = {
     "stop_under_a_stream": (stop_under_a_stream, {}),
+    "stop_as_a_stream_begins": (stop_as_a_stream_begins, {}),
     "nobody_is_left": (nobody_is_left, {}),
     "nobody_is_left_long_enough_to_learn": (nobody_is_left_long_enough_to_learn, {}),
     "spoken_for_hours": (spoken_for_hours, {}),

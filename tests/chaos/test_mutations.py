@@ -32,7 +32,27 @@ class Mutation:
 
 
 MUTATIONS = [
-    Mutation("I1", "stop_under_a_stream", "domain/lifecycle.py", "    if _quiet(scene, view):\n", "    if True:\n"),
+    Mutation(
+        "I1",
+        "stop_under_a_stream",
+        "domain/lifecycle.py",
+        "    if _quiet(scene, view) and not _may_begin(scene, view, order):\n",
+        "    if True:\n",
+    ),
+    Mutation(
+        "I1",
+        "stop_as_a_stream_begins",
+        "domain/lifecycle.py",
+        "    if _quiet(scene, view) and not _may_begin(scene, view, order):\n",
+        "    if _quiet(scene, view):\n",
+    ),
+    Mutation(
+        "I1",
+        "stop_as_a_stream_begins",
+        "domain/lifecycle.py",
+        "    if _settled(scene, view) and (drain",
+        "    if _quiet(scene, view) and (drain",
+    ),
     Mutation(
         "I1",
         "stop_under_a_stream",

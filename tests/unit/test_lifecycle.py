@@ -326,3 +326,24 @@ def test_streams_of_a_dead_machine_are_over() -> None:
     dying, dead = cut_off(119.0, sids=("s1",)), cut_off(121.0, sids=("s1",))
     assert Observation((dying,)).streaming(NOON) == {"s1"}
     assert Observation((dead,)).streaming(NOON) == frozenset()
+
+
+def test_a_stop_asks_a_host_to_drain_where_a_stream_may_have_begun_unseen() -> None:
+    """Somebody held a ticket when the order came: the host's last word is older than what may have begun since."""
+    order = Order(OrderKind.STOP, NOON - 1, "eve")
+    ended = session(ended_at=NOON - 1, end_kind="stop")
+    unseen = Wishes((ended,), orders=(order,))
+    assert one(gpu(), unseen).action is Action.DRAIN
+    loading = replace(gpu(), report=Report(NOON - 3, "b", "loading", was_ready=True))
+    assert one(loading, unseen).action is Action.STOP, "it takes no stream"
+    assert one(gpu(), Wishes(orders=(order,))).action is Action.STOP, "nobody had a ticket"
+    assert one(gpu(), Wishes(orders=(order,)), rules=replace(RULES, tickets=False)).action is Action.DRAIN
+    restart = Wishes((session(),), orders=(Order(OrderKind.RESTART, NOON - 1, "eve"),))
+    assert one(gpu(), restart).action is Action.DRAIN
+
+
+def test_a_drain_ends_when_the_host_says_that_it_takes_no_more() -> None:
+    drain = Drain(DrainKind.STOP, NOON - 2, NOON + 13, "eve asked for it")
+    assert one(gpu(drain=drain)).action is Action.HOLD, "its last word is from before it heard"
+    drained = replace(gpu(drain=drain), report=Report(NOON - 1, "b", "draining", was_ready=True))
+    assert one(drained).action is Action.STOP
