@@ -14,6 +14,7 @@ AWS calls of a pass with nothing to do: one for the turn, one DynamoDB Query, on
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -221,11 +222,13 @@ class Reconciler:
         return _Outcome.MOVED if moved else _Outcome.SETTLED
 
     def _lock(self, seen: _Seen) -> int | None:
-        version = seen.control.version(LOCK)
+        version, held = seen.control.version(LOCK), {"until": seen.now + LEASE_S, "by": secrets.token_hex(8)}
         try:
-            self.store.write(Put(LOCK, {"until": seen.now + LEASE_S}, expect=version))
+            self.store.write(Put(LOCK, held, expect=version))
         except StoreConflict:
-            return None
+            # A write that was sent again since its answer was lost meets itself: then the lock is ours.
+            record = self.store.get(LOCK)
+            return record.version if record is not None and record.data == held else None
         return version + 1
 
     def _release(self, generation: int) -> None:

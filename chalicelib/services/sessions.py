@@ -90,11 +90,13 @@ def open_session(
     try:
         context.store.write(*writes)
     except StoreConflict:
-        # The same key twice at the same time: the other one has opened the session.
-        again = _opened_before(context, principal, wanted, idempotency_key)
-        if again is None:
-            raise
-        return look(context, principal, again)
+        # A write that was sent again since its answer was lost meets itself; else the same key came twice at the
+        # same time, and the other one has opened the session.
+        if context.store.get(session_key(session.id)) is None:
+            again = _opened_before(context, principal, wanted, idempotency_key)
+            if again is None:
+                raise
+            return look(context, principal, again)
     _note_gap(context, control, now)
     context.wishes_changed(cause)
     return look(context, principal, session.id)

@@ -114,6 +114,27 @@ def test_whoever_finds_the_lock_held_leaves(world: World) -> None:
     assert world.machines.starts == [GPU]
 
 
+@pytest.mark.parametrize("what", ["session#", "lock"])
+def test_a_write_whose_answer_was_lost_meets_itself_when_it_is_sent_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """As DynamoDB's client does by itself: the second sending finds what the first has written."""
+    plain, left = world.store.write, [1]
+
+    def write(*writes: Write) -> None:
+        plain(*writes)
+        if left[0] and isinstance(writes[0], Put) and writes[0].key.sk.startswith(what):
+            left[0] -= 1
+            plain(*writes)
+
+    monkeypatch.setattr(world.store, "write", write)
+    session = world.open()
+    assert not left[0], "the second sending was refused"
+    assert world.machines.starts == [GPU]
+    assert [one.id for one in load(world.store).wishes.sessions] == [session["id"]]
+    assert load(world.store).lock_until == 0.0, "released"
+
+
 def test_a_wish_that_comes_while_the_lock_is_held_is_served_by_the_holder(world: World) -> None:
     """The second requester finds the lock held and returns; nobody ticks afterwards."""
     inside, go_on = threading.Event(), threading.Event()
