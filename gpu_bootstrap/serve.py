@@ -18,7 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from gpu_bootstrap import health, log, metrics, torch_stub
+from gpu_bootstrap import arenas, health, log, metrics, torch_stub
 from gpu_bootstrap.control import ControlFile
 from gpu_bootstrap.errors import ConfigurationError, LauncherError
 from gpu_bootstrap.names import short_name
@@ -39,6 +39,7 @@ FAILED_S = 2.0
 
 def main() -> int:
     log.configure()
+    arenas.limit()  # before the first thread
     try:
         settings = Settings.from_env(os.environ)
     except ConfigurationError as error:
