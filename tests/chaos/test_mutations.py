@@ -130,7 +130,7 @@ MUTATIONS = [
         "two_passes_at_once",
         "services/reconcile.py",
         # The lock, the second look, the lock's version in every write and the memory's version: each is enough.
-        'self.store.write(Put(LOCK, {"until": seen.now + LEASE_S}, expect=version))',
+        "self.store.write(Put(LOCK, held, expect=version))",
         'self.store.write(Put(LOCK, {"until": 0.0}))',
         (
             (
