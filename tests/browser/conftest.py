@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 
 from tests.browser.pages import browser, spoken
+from tests.stack import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
+TRAIN = ROOT / "tests/speech/train.wav"
+OpenBrowser = Callable[[Path, float], Browser]
 
 
 @pytest.fixture(scope="module")
@@ -20,19 +22,39 @@ def playwright_driver() -> Iterator[Playwright]:
         yield driver
 
 
+@pytest.fixture(scope="module")
+def open_browser(playwright_driver: Playwright, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBrowser]:
+    """A Chromium for a clip and the silence before it, one for all tests of a module that ask for the same.
+
+    Each recording hears the file from its beginning, whatever was recorded before.
+    """
+    running: dict[tuple[Path, float], Browser] = {}
+
+    def get(clip: Path, silence_s: float) -> Browser:
+        if (clip, silence_s) not in running:
+            sound = spoken(tmp_path_factory.mktemp("sound") / "microphone.wav", clip, silence_s, 60)
+            running[clip, silence_s] = browser(playwright_driver, sound)
+        return running[clip, silence_s]
+
+    yield get
+    for chromium in running.values():
+        chromium.close()
+
+
 @pytest.fixture
-def open_page(playwright_driver: Playwright, tmp_path: Path) -> Iterator[Callable[..., Page]]:
-    """Make a page in a browser of its own: the microphone's file plays once, from that browser's first recording.
+def open_page(open_browser: OpenBrowser) -> Iterator[Callable[..., Page]]:
+    """Make a page in a context of its own: nothing is stored there yet, and nothing stays.
 
     Whatever the page complains of (a policy violation, an uncaught error) fails the test at its end.
     """
-    opened: list[Browser] = []
+    opened: list[BrowserContext] = []
     complaints: list[str] = []
 
-    def make(*, silence_s: float = 0.3, clip: Path = ROOT / "tests/speech/train.wav") -> Page:
-        chromium = browser(playwright_driver, spoken(tmp_path / "microphone.wav", clip, silence_s, 60))
-        opened.append(chromium)
-        context = chromium.new_context(ignore_https_errors=True, permissions=["microphone"], locale="en-GB")
+    def make(*, silence_s: float = 0.3, clip: Path = TRAIN) -> Page:
+        context = open_browser(clip, silence_s).new_context(
+            ignore_https_errors=True, permissions=["microphone"], locale="en-GB"
+        )
+        opened.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on(
@@ -42,6 +64,6 @@ def open_page(playwright_driver: Playwright, tmp_path: Path) -> Iterator[Callabl
         return page
 
     yield make
-    for chromium in opened:
-        chromium.close()
+    for context in opened:
+        context.close()
     assert not complaints, complaints

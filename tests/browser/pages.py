@@ -89,7 +89,7 @@ def _serves(url: str) -> bool:
 
 
 def browser(playwright: Playwright, microphone: Path | None = None, *more_flags: str) -> Browser:
-    """A Chromium whose microphone plays `microphone` once from the click on; without one it beeps."""
+    """A Chromium whose microphone plays `microphone` once for each recording, from its click on; else it beeps."""
     flags = [*FLAGS, *more_flags]
     if microphone is not None:
         flags.append(f"--use-file-for-fake-audio-capture={microphone.resolve()}%noloop")

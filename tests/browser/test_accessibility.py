@@ -8,11 +8,11 @@ from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, Playwright, expect
+from playwright.sync_api import Page, expect
 
-from tests.browser.pages import browser, scripted_page, spoken
+from tests.browser.conftest import TRAIN, OpenBrowser
+from tests.browser.pages import scripted_page
 from tests.browser.scripted import LINES, TOKEN, Scripted
-from tests.stack import ROOT
 
 pytestmark = pytest.mark.chromium
 Scheme = Literal["light", "dark"]
@@ -20,15 +20,13 @@ OPTIONS = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "
 
 
 @pytest.fixture
-def page(playwright_driver: Playwright, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
-    sound = spoken(tmp_path / "microphone.wav", ROOT / "tests/speech/train.wav", 0.3, 60)
-    chromium = browser(playwright_driver, sound)
+def page(open_browser: OpenBrowser, request: pytest.FixtureRequest) -> Iterator[Page]:
     scheme: Scheme = getattr(request, "param", "light")
-    context = chromium.new_context(
+    context = open_browser(TRAIN, 0.3).new_context(
         bypass_csp=True, color_scheme=scheme, permissions=["microphone"], locale="en-GB", reduced_motion="reduce"
     )
     yield context.new_page()
-    chromium.close()
+    context.close()
 
 
 def clean(page: Page, state: str) -> None:

@@ -5,6 +5,7 @@
 
 import { Carrier } from "./carrier.js";
 import { RATE } from "./connection.js";
+import { Reach, answers } from "./reach.js";
 import { Ring } from "./ring.js";
 import { Spill } from "./spill.js";
 import { Wire } from "./wire.js";
@@ -22,6 +23,8 @@ export class LosslessStream {
   #wires = new Map();
   #listener;
   #Socket;
+  #ask;
+  #reach = new Reach();
   #now;
   #session = null;
   #timer;
@@ -32,12 +35,15 @@ export class LosslessStream {
    * @param {{listener: {words: (finals: object[]) => void, changed: () => void,
    *     notice: (sentence: string, closingAt?: string) => void, renew: () => void,
    *     note?: (event: string, about: object) => void},
-   *   Socket?: typeof WebSocket, now?: () => number, jitter?: () => number, store?: object | null}} parts
-   *   note: for a journal; store: where older samples go, IndexedDB where there is one; now: seconds
+   *   Socket?: typeof WebSocket, ask?: (url: string, signal: AbortSignal) => Promise<void>, now?: () => number,
+   *   jitter?: () => number, store?: object | null}} parts
+   *   note: for a journal; store: where older samples go, IndexedDB where there is one; now: seconds;
+   *   ask: whether anybody answers at a WebSocket's address
    */
-  constructor({ listener, Socket, now, jitter, store }) {
+  constructor({ listener, Socket, ask = answers, now, jitter, store }) {
     this.#listener = listener;
     this.#Socket = Socket;
+    this.#ask = ask;
     this.#now = now ?? (() => performance.now() / 1000);
     this.#store = store === undefined ? (globalThis.indexedDB ? new Spill() : null) : store;
     this.#ring = new Ring(this.#store);
@@ -139,11 +145,15 @@ export class LosslessStream {
   }
 
   #connect(conn) {
-    this.#note("connect", { conn });
+    const ask = this.#reach.asksFirst(this.#now()) ? this.#ask : null;
+    this.#note("connect", { conn, asks: ask !== null });
     const wire = new Wire({
       url: this.#session.ws_url,
       ticket: this.#session.ticket,
+      ask,
+      onTried: () => this.#reach.tried(this.#now()),
       onOpened: () => {
+        this.#reach.opened();
         this.#note("opened", { conn });
         this.#do(this.#carrier.opened(conn, this.#now()));
       },

@@ -1,7 +1,9 @@
 /** One WebSocket of a stream: sends in order what may come late, says once how it ended. */
 
 export class Wire {
-  #socket;
+  /** @type {WebSocket | null} null until there is an answer, where one is waited for */
+  #socket = null;
+  #asking = new AbortController();
   #queue = Promise.resolve();
   #queued = 0;
   #waiting = 0;
@@ -9,22 +11,32 @@ export class Wire {
 
   /**
    * @param {{url: string, ticket: string, onOpened: () => void, onMessage: (text: string) => void,
-   *   onClosed: (code: number, reason: string) => void, Socket?: typeof WebSocket}} parts
+   *   onClosed: (code: number, reason: string) => void, Socket?: typeof WebSocket, onTried?: () => void,
+   *   ask?: ((url: string, signal: AbortSignal) => Promise<void>) | null}} parts
+   *   ask: whether anybody is there, to be waited for; refused is as good as a socket that could not be opened;
+   *   onTried: a WebSocket is being opened
    */
-  constructor({ url, ticket, onOpened, onMessage, onClosed, Socket = WebSocket }) {
-    this.#socket = new Socket(url, ["bearer", ticket]);
-    this.#socket.binaryType = "arraybuffer";
-    this.#socket.onopen = () => this.#silenced || onOpened();
-    this.#socket.onmessage = ({ data }) => this.#silenced || typeof data !== "string" || onMessage(data);
-    this.#socket.onclose = ({ code, reason }) => {
-      if (!this.#silenced) onClosed(code, reason ?? "");
+  constructor({ url, ticket, onOpened, onMessage, onClosed, Socket = WebSocket, onTried = () => {}, ask = null }) {
+    const closed = (code, reason) => {
+      if (!this.#silenced) onClosed(code, reason);
       this.#silenced = true;
     };
+    const open = () => {
+      if (this.#silenced) return;
+      onTried();
+      this.#socket = new Socket(url, ["bearer", ticket]);
+      this.#socket.binaryType = "arraybuffer";
+      this.#socket.onopen = () => this.#silenced || onOpened();
+      this.#socket.onmessage = ({ data }) => this.#silenced || typeof data !== "string" || onMessage(data);
+      this.#socket.onclose = ({ code, reason }) => closed(code, reason ?? "");
+    };
+    if (ask) ask(url, this.#asking.signal).then(open, () => closed(1006, ""));
+    else open();
   }
 
   /** Bytes handed to `send` that are not on their way yet. */
   get buffered() {
-    return this.#queued + this.#socket.bufferedAmount;
+    return this.#queued + (this.#socket?.bufferedAmount ?? 0);
   }
 
   /** @param {string | ArrayBufferView | Promise<ArrayBufferView>} data @param {number} size bytes */
@@ -45,7 +57,8 @@ export class Wire {
   /** Close; nothing is called back any more. */
   close() {
     this.#silenced = true;
-    this.#socket.close(1000);
+    this.#asking.abort();
+    this.#socket?.close(1000);
   }
 
   #pass(data) {
