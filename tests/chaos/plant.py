@@ -47,13 +47,16 @@ def hosts(world: World) -> None:
     """They close what drains, report, and ask their own switch."""
     now = world.clock()
     for name, host in list(world.hosts.items()):
+        if world.hosts.get(name) is not host:
+            continue  # the pass that another's report made has stopped it
         if host.closing_at is not None and now >= host.closing_at and not world.stubborn:
             host.streams.clear()
         said = (host.status(now), frozenset(host.streams))
         if not host.silent and (now - host.reported_at >= REPORT_S or said != host.told):
             host.reported_at, host.told = now, said
             report(world, name)
-        _switch(world, name, host)
+        if world.hosts.get(name) is host:
+            _switch(world, name, host)
 
 
 def _switch(world: World, name: str, host: Host) -> None:
