@@ -7,6 +7,7 @@ has its own tests. Runs in threads of the test's process.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import struct
 import threading
@@ -379,7 +380,9 @@ def scripted_stack(script: Scripted | None = None) -> Iterator[Scripted]:
     ):
         script.http_url = f"http://127.0.0.1:{api.server_port}"
         script.ws_url = f"ws://127.0.0.1:{socket.socket.getsockname()[1]}/ws"
-        threads = [threading.Thread(target=server.serve_forever, daemon=True) for server in (api, socket)]
+        # The HTTP server looks for its end at intervals.
+        serving = (functools.partial(api.serve_forever, 0.02), socket.serve_forever)
+        threads = [threading.Thread(target=serve_on, daemon=True) for serve_on in serving]
         for thread in threads:
             thread.start()
         try:

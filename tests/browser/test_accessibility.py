@@ -41,7 +41,7 @@ def test_nothing_is_found_in_any_state(page: Page, tmp_path: Path) -> None:
     with scripted_page(tmp_path, script) as (address, server):
         phase = page.get_by_test_id("phase")
         page.goto(address)
-        expect(phase).to_have_text("An access token is needed", timeout=20_000)
+        expect(phase).to_have_text("An access token is needed")
         clean(page, "without a token")
         page.goto(f"{address}#token={TOKEN}")
         expect(phase).to_have_text("The GPU is asleep")

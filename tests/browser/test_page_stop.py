@@ -21,15 +21,22 @@ SOON_S = 1.5
 CLIPS = [SHORT, TRAIN, CHECK] * 5
 
 # Counts what the page sends; presses Stop with the block in which the last word ends, and notes when it was clicked,
-# when the last final word stood on the page and when the page said that it had finished.
+# when END_OF_AUDIO went out, when END came, when the last final word stood on the page and when the page said that it
+# had finished.
 PRESS_STOP = """
 ([lasts, loud]) => {
-  const times = (window.times = { stopped: 0, words: 0, finished: 0 });
+  const times = (window.times = { stopped: 0, flushed: 0, answered: 0, words: 0, finished: 0 });
   let sent = 0;
   let began = -1;
   const send = WebSocket.prototype.send;
   WebSocket.prototype.send = function (data) {
     send.call(this, data);
+    if (data instanceof Uint8Array) {
+      times.flushed = performance.now();
+      this.addEventListener("message", (message) => {
+        if (JSON.parse(message.data).status === "END") times.answered = performance.now();
+      });
+    }
     if (!(data instanceof Float32Array)) return;
     if (began < 0) {
       const first = data.findIndex((sample) => Math.abs(sample) > loud);
@@ -61,7 +68,7 @@ def loud_for(clip: Path) -> int:
 def test_every_word_is_final_soon_after_stop(playwright_driver: Playwright, stack: Stack, tmp_path: Path) -> None:
     stack.call("POST", "/v1/gpu/start").raise_for_status()
     stack.wait_phase("ready")
-    waits, complete = [], 0
+    waits, parts, complete = [], [], 0
     for number, clip in enumerate(CLIPS):
         target = tmp_path / f"{number}.wav"
         said = microphone(target, [clip], 2.0, 30)
@@ -70,15 +77,17 @@ def test_every_word_is_final_soon_after_stop(playwright_driver: Playwright, stac
             expect(run.page.get_by_test_id("phase")).to_have_text("Finished", timeout=60_000)
             run.check(said)
             times = run.page.evaluate("window.times")
-            waits.append((max(times["words"], times["finished"]) - times["stopped"]) / 1000)
+            after = {step: (at - times["stopped"]) / 1000 for step, at in times.items() if step != "stopped"}
+            waits.append(max(after.values()))
+            parts.append((after["flushed"], after["answered"] - after["flushed"], waits[-1] - after["answered"]))
             # The last word is where a tail that was not flushed would show.
             complete += plain_words(run.heard).split()[-1] == plain_words(said).split()[-1]
-            report("stop", run=number, final_after_s=round(waits[-1], 2),
-                   words_after_s=round((times["words"] - times["stopped"]) / 1000, 2),
+            report("stop", run=number, after_s={step: round(at, 2) for step, at in after.items()},
                    wer=round(word_error_rate(said, run.heard), 3), words=run.heard)  # fmt: skip
     ordered = sorted(waits)
     p95 = ordered[round(0.95 * len(waits)) - 1]
     report("stop", runs=len(waits), p50=round(statistics.median(waits), 2), p95=round(p95, 2),
-           max=round(ordered[-1], 2), last_word_there=complete)  # fmt: skip
+           max=round(ordered[-1], 2), last_word_there=complete,
+           flush_server_display=[round(statistics.median(part), 2) for part in zip(*parts, strict=True)])  # fmt: skip
     assert p95 <= SOON_S
     assert complete == len(CLIPS)
