@@ -76,9 +76,9 @@ class World:
         """One run of `up` with small releases and without the spoken word; `record`: where its record goes."""
         return self._run("up", cut, settings | ({"record": str(record)} if record else {}))
 
-    def destroy(self, cut: Cut | None = None, *, keep: bool = True) -> Ran:
-        """One run of `destroy`."""
-        return self._run("destroy", cut, {"keep": str(keep)})
+    def destroy(self, cut: Cut | None = None, *, keep: Path | None = None) -> Ran:
+        """One run of `destroy`; `keep`: the folder for ledger and logs, None discards them."""
+        return self._run("destroy", cut, {"keep": str(keep)} if keep else {})
 
     def _run(self, verb: str, cut: Cut | None, settings: dict[str, str]) -> Ran:
         out = self.folder / f"run-{time.monotonic_ns()}.json"
@@ -114,7 +114,7 @@ class World:
         return found
 
     def tagged(self) -> set[str]:
-        """What the tagging API and EC2 know under the stack's tag, terminated machines aside."""
+        """What the tagging API, EC2, SSM and IAM know under the stack's tag, terminated machines aside."""
         ec2 = self.client("ec2")
         pages = self.client("resourcegroupstaggingapi").get_paginator("get_resources")
         filters = [{"Key": TAG, "Values": [STACK]}]
@@ -132,6 +132,13 @@ class World:
         tag = [{"Name": f"tag:{TAG}", "Values": [STACK]}]
         found |= {one["AllocationId"] for one in ec2.describe_addresses(Filters=tag)["Addresses"]}
         found |= {one["KeyPairId"] for one in ec2.describe_key_pairs(Filters=tag)["KeyPairs"]}
+        parameters = [{"Key": f"tag:{TAG}", "Values": [STACK]}]
+        listed = self.client("ssm").describe_parameters(ParameterFilters=parameters)["Parameters"]
+        found |= {one["Name"] for one in listed}
+        iam = self.client("iam")
+        for role in iam.list_roles()["Roles"]:
+            if {"Key": TAG, "Value": STACK} in iam.list_role_tags(RoleName=role["RoleName"])["Tags"]:
+                found.add(role["RoleName"])
         return {one for one in found if one.rpartition("/")[2] not in gone}
 
     def stack(self) -> dict[str, Any] | None:
@@ -144,7 +151,7 @@ class World:
         """As before any test: no stack, no tag, no file."""
         self.faults()
         if self.stack() is not None or self.tagged():
-            assert self.destroy(keep=False).exit_code == 0
+            assert self.destroy().exit_code == 0
         for path in self.folder.glob("*.json"):
             path.unlink()
 
@@ -205,8 +212,7 @@ def _child(verb: str, endpoint: str, folder: str, out: str, cut: Cut | None, set
                 report = _up(cloud, Path(folder), settings, lambda line: print(line, file=log))
             else:
                 run = Destroy(cloud, STACK, lambda line: print(line, file=log), sleep=_short)
-                kept = path.with_suffix(".kept") if settings["keep"] == "True" else None
-                report = run.run(run.inventory(), kept)
+                report = run.run(run.inventory(), Path(settings["keep"]) if "keep" in settings else None)
             path.write_text(json.dumps({"report": report}))
             if record:
                 recorder.write(Path(record), REGION)

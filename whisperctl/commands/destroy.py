@@ -76,16 +76,26 @@ def destroy(
         if plan:
             show_plan(found, monthly, as_json)
             return
+        folder = None if discard else kept_folder(keep, settings.stack, account, settings.region)
         if not found.nothing:
             confirmed(settings.stack, confirm)
-        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        folder = None if discard else keep or Path(f"{settings.stack}-kept-{stamp}")
         report = run.run(found, folder)
     if as_json:
         print_json(report)
     else:
         kept = f"; ledger and logs are in {report['kept']}" if report["kept"] else ""
         click.echo(f"nothing of {settings.stack} is left{kept}")
+
+
+def kept_folder(named: Path | None, stack: str, account: str, region: str) -> Path:
+    """Where ledger and logs go: the folder that is named, else an interrupted run's, else a new one."""
+    from whisperctl.deployment.keep import check, unfinished
+
+    if named is None:
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        return unfinished(Path(), stack, account, region) or Path(f"{stack}-kept-{stamp}")
+    check(named, stack, account, region)
+    return named
 
 
 def confirmed(stack: str, given: str | None) -> None:

@@ -14,6 +14,7 @@ import click
 from chalicelib.domain.notification import Notification, notification
 from chalicelib.errors import NotifyFailed
 from whisperctl.aws import Account, find_account, plainly
+from whisperctl.deployment.cloud import TAG
 from whisperctl.errors import CtlError, UsageError, codes
 from whisperctl.output import dry_run_option, errors_as_json, note, planned, print_json, stack_options
 from whisperctl.stack import StackInfo, find_stack
@@ -74,6 +75,10 @@ def webhook(
             ssm.delete_parameters(Names=[name])
         else:
             ssm.put_parameter(Name=name, Value=address, Type="SecureString", Overwrite=True)
+            # Not in the call above, which takes either tags or Overwrite. With the tag, `destroy` finds it.
+            ssm.add_tags_to_resource(
+                ResourceType="Parameter", ResourceId=name, Tags=[{"Key": TAG, "Value": account.stack}]
+            )
     if as_json:
         print_json({"parameter": name, "kind": kind or None})
     else:

@@ -14,7 +14,8 @@ from typing import Any
 
 from whisperctl.deployment import changes, sweep
 from whisperctl.deployment.cloud import TAG, Cloud, error_code, plainly
-from whisperctl.deployment.keep import keep
+from whisperctl.deployment.keep import About, Keeper
+from whisperctl.deployment.kinds_ec2 import not_ours
 from whisperctl.deployment.sweep import Thing
 from whisperctl.errors import CtlError
 
@@ -61,11 +62,9 @@ class Destroy:
                 resources = [
                     one for page in pages.paginate(StackName=seen.id) for one in page["StackResourceSummaries"]
                 ]
-        adopted = (
-            tuple(filter(None, (seen.parameters.get(one, "") for one in ("AdoptedGpu", "AdoptedEdge"))))
-            if seen
-            else ()
-        )
+        named = [] if seen is None else [seen.parameters.get(one, "") for one in ("AdoptedGpu", "AdoptedEdge")]
+        # A stack that was not made yet has no parameters, and its machines carry the tag already.
+        adopted = tuple(dict.fromkeys(filter(None, [*named, *not_ours(self.cloud, self.name)])))
         things = tuple(one for one in sweep.find(self.cloud, self.name) if one.id not in adopted)
         unknown = tuple(sweep.unknown(self.cloud, self.name))
         return Inventory(seen, tuple(resources), things, unknown, adopted)
@@ -73,29 +72,41 @@ class Destroy:
     def run(self, found: Inventory, kept: Path | None) -> dict[str, Any]:
         """Destroy; `kept` is the folder for ledger and logs, None discards them. The report is what --json prints."""
         self.report |= {"stack": self.name, "kept": None, "deleted": [], "left": []}
+        keeper = None
+        if kept is not None:
+            about = About(self.name, self.cloud.account(), self.cloud.region)
+            keeper = Keeper(self.cloud, kept, about, self.say)
         if found.nothing:
             self.say(f"nothing of {self.name} is there")
-            return self.report
-        if kept is not None:
-            self._keep(found, kept)
+            if keeper is not None and keeper.folder.exists():
+                self.report["kept"] = str(keeper.folder)
+        elif keeper is not None:
+            self._keep(found, keeper)
         for machine in found.adopted:
             self._let_go(machine)
         self._unstack(found.stack)
         self._sweep(found.adopted)
         self._prove(found.adopted)
+        if keeper is not None:
+            keeper.ended()
         return self.report
 
-    def _keep(self, found: Inventory, folder: Path) -> None:
+    def _keep(self, found: Inventory, keeper: Keeper) -> None:
         tables = [one.id for one in found.things if one.kind == "table"]
         groups = [one.id for one in found.things if one.kind == "log group"]
-        if not tables and not groups:
+        if tables or groups:
+            keeper.keep(tables[0] if tables else self.name, groups)
+        elif not keeper.folder.exists():
             self.say("neither table nor logs are there: nothing to keep")
             return
-        keep(self.cloud, folder, tables[0] if tables else self.name, groups, self.say)
-        self.report["kept"] = str(folder)
+        self.report["kept"] = str(keeper.folder)
 
     def _let_go(self, machine: str) -> None:
-        """Take the stack's tags off a machine that was there before it, and off its disks and interfaces."""
+        """Take a machine that was there before the stack out of the stack's groups, and the tags off it.
+
+        A group that a machine is in cannot be deleted. A machine is in one at least: where it was in none but the
+        stack's, its network's own takes their place. The tags go last, so that an interrupted run is gone on with.
+        """
         from botocore.exceptions import ClientError
 
         ec2 = self.cloud.client("ec2")
@@ -105,10 +116,28 @@ class Destroy:
             except (ClientError, IndexError):
                 return
             disks = [one["Ebs"]["VolumeId"] for one in found.get("BlockDeviceMappings", []) if "Ebs" in one]
-            cards = [one["NetworkInterfaceId"] for one in found.get("NetworkInterfaces", [])]
+            cards = found.get("NetworkInterfaces", [])
+            for card in cards:
+                self._leave_groups(card)
             own = [{"Key": TAG, "Value": self.name}, {"Key": "whisperlive-edge:role"}]
-            ec2.delete_tags(Resources=[machine, *disks, *cards], Tags=own)
-        self.say(f"{machine} was there before the stack: it stays, without the stack's tags")
+            ec2.delete_tags(Resources=[machine, *disks, *(one["NetworkInterfaceId"] for one in cards)], Tags=own)
+        self.say(f"{machine} was there before the stack: it stays, without the stack's tags and groups")
+
+    def _leave_groups(self, card: Mapping[str, Any]) -> None:
+        ec2, network = self.cloud.client("ec2"), [{"Name": "vpc-id", "Values": [card["VpcId"]]}]
+        ours = {"Name": f"tag:{TAG}", "Values": [self.name]}
+        listed = ec2.describe_security_groups(Filters=[*network, ours])["SecurityGroups"]
+        stacks = {str(one["GroupId"]) for one in listed}
+        held = [str(one["GroupId"]) for one in card["Groups"]]
+        if not stacks & set(held):
+            return
+        stay = [one for one in held if one not in stacks]
+        if not stay:
+            default = ec2.describe_security_groups(
+                Filters=[*network, {"Name": "group-name", "Values": ["default"]}]
+            )
+            stay = [str(one["GroupId"]) for one in default["SecurityGroups"]]
+        ec2.modify_network_interface_attribute(NetworkInterfaceId=card["NetworkInterfaceId"], Groups=stay)
 
     def _unstack(self, seen: changes.StackSeen | None) -> None:
         """Have CloudFormation delete the stack; what it cannot delete is left to the sweep."""
@@ -155,42 +184,53 @@ class Destroy:
                 about = self.cloud.client("cloudformation").describe_stack_resource(
                     StackName=seen.id, LogicalResourceId=GATEWAY_ROLE
                 )
-                role = about["StackResourceDetail"]["PhysicalResourceId"]
-                self.cloud.client("iam").untag_role(RoleName=role, TagKeys=[TAG])
+                role = str(about["StackResourceDetail"]["PhysicalResourceId"])
+                self._keep_role(role)
             except (ClientError, KeyError) as error:
                 if isinstance(error, ClientError) and error_code(error) not in (
                     "ValidationError",
                     "NoSuchEntity",
                 ):
                     raise
-                return
+
+    def _keep_role(self, role: str) -> None:
+        self.cloud.client("iam").untag_role(RoleName=role, TagKeys=[TAG])
         self.say(
             f"the role {role} stays, without the tag: this account's API Gateway writes all its logs with it"
         )
         self.report["role_that_stays"] = role
 
     def _sweep(self, spared: tuple[str, ...]) -> None:
+        """Until nothing is found. What is of no known kind is waited for: the tagging API forgets late."""
         until = time.monotonic() + SWEEP_PATIENCE_S
-        told: set[Thing] = set()
+        told: set[Thing | str] = set()
         while True:
             left = [one for one in sweep.find(self.cloud, self.name) if one.id not in spared]
-            if not left:
+            named = sweep.unknown(self.cloud, self.name)
+            if not left and not named:
                 return
             for thing in left:
+                if thing.kind == "role" and f"-{GATEWAY_ROLE}-" in thing.id:
+                    self._keep_role(thing.id)
+                    continue
                 gone = sweep.delete(self.cloud, thing)
                 if gone and thing not in told:
                     told.add(thing)
                     self.say(f"deleted {thing.kind} {thing.id}")
                     self.report["deleted"].append(f"{thing.kind} {thing.id}")
+            for arn in named:
+                if not left and arn not in told:
+                    told.add(arn)
+                    self.say(f"the tagging API still names {arn}: waiting for it to forget that")
             if time.monotonic() > until:
-                named = ", ".join(f"{one.kind} {one.id}" for one in left)
+                found = ", ".join([*(f"{one.kind} {one.id}" for one in left), *named])
                 raise CtlError(
-                    f"these do not go: {named}; run `whisperctl destroy` again, or look at them in the console"
+                    f"these do not go: {found}; run `whisperctl destroy` again, or look at them in the console"
                 )
             self.sleep(POLL_S)
 
     def _prove(self, spared: tuple[str, ...]) -> None:
-        """Ask everybody once more. The tagging API forgets late: what only it still names is asked of its service."""
+        """Ask everybody once more."""
         left = [f"{one.kind} {one.id}" for one in sweep.find(self.cloud, self.name) if one.id not in spared]
         left += sweep.unknown(self.cloud, self.name)
         self.report["left"] = left

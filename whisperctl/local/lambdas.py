@@ -69,6 +69,12 @@ class AppPool:
         """How many instances there are."""
         return self._made
 
+    @property
+    def leased(self) -> int:
+        """How many of them serve now."""
+        with self._lock:
+            return self._made - len(self._idle)
+
     @contextlib.contextmanager
     def lease(self) -> Iterator[ModuleType]:
         """An instance nobody else uses until the block ends; one that was killed serves no more."""
@@ -132,13 +138,30 @@ class AsyncInvoker:
         self._timeline = timeline
         self._region = region
         self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._under_way = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is carried out now, or is about to be: an invocation without a delay, or a request."""
+        return self._under_way > 0 or self._pool.leased > 0
 
     def invoke(self, function: str, event: dict[str, Any], delay_s: float = 0.0) -> None:
         """Call the handler `function` of app.py with `event` after `delay_s` on the stand-in clock."""
         self._later(function, event, delay_s, RETRY_DELAYS_S)
 
     def _later(self, function: str, event: dict[str, Any], delay_s: float, retries: tuple[float, ...]) -> None:
+        def begun() -> None:
+            with self._lock:
+                self._under_way += 1
+
+        def ended() -> None:
+            with self._lock:
+                self._under_way -= 1
+
         def attempt() -> None:
+            if delay_s:
+                begun()
             try:
                 with self._pool.lease() as app:
                     handler: Callable[[Any, Any], Any] = getattr(app, function)
@@ -149,5 +172,9 @@ class AsyncInvoker:
                     return
                 log.exception("%s failed and is tried again in %g s", function, retries[0])
                 self._later(function, event, retries[0], retries[1:])
+            finally:
+                ended()
 
+        if not delay_s:
+            begun()
         self._timeline.after(delay_s, function, attempt)

@@ -302,11 +302,12 @@ class Cloud:
         )
         server = gateway.server(host=self._address)
         stack.callback(server.close)
+        self.invoker = AsyncInvoker(pool, self.timeline, account.REGION)
         self.triggers = Triggers(
             clock=self.clock,
             timeline=self.timeline,
             faults=self.faults,
-            invoker=AsyncInvoker(pool, self.timeline, account.REGION),
+            invoker=self.invoker,
             stack=self._options.stack_name,
             region=account.REGION,
         )

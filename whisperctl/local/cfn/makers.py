@@ -101,7 +101,7 @@ def _ec2_tags(kind: str, tags: Any) -> list[dict[str, Any]]:
 
 
 def _stack_tags(place: Place, given: Any = ()) -> list[dict[str, str]]:
-    """The stack's tags and over them the resource's own; `aws:cloudformation:` ones cannot be set by a client."""
+    """The stack's tags and over them the resource's own."""
     own = {str(one["Key"]): str(one["Value"]) for one in given or ()}
     return [{"Key": key, "Value": value} for key, value in (dict(place.tags) | own).items()]
 
@@ -192,7 +192,7 @@ def _template(client: Client, place: Place, name: str, p: Mapping[str, Any]) -> 
     return made["LaunchTemplate"]["LaunchTemplateId"], {"LatestVersionNumber": "1", "DefaultVersionNumber": "1"}
 
 
-def _instance(client: Client, _place: Place, _name: str, p: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+def _instance(client: Client, place: Place, _name: str, p: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
     ec2 = client("ec2")
     template = p["LaunchTemplate"]["LaunchTemplateId"]
     versions = ec2.describe_launch_template_versions(LaunchTemplateId=template)["LaunchTemplateVersions"]
@@ -213,6 +213,9 @@ def _instance(client: Client, _place: Place, _name: str, p: Mapping[str, Any]) -
         BlockDeviceMappings=disks,
         TagSpecifications=[one for one in data.get("TagSpecifications", []) if one["ResourceType"] == "instance"],
     )["Instances"][0]
+    ec2.create_tags(
+        Resources=[made["InstanceId"]], Tags=[{"Key": "aws:cloudformation:stack-name", "Value": place.stack}]
+    )
     tags = [one for one in data.get("TagSpecifications", []) if one["ResourceType"] == "volume"]
     volumes = ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [made["InstanceId"]]}])
     found = [one["VolumeId"] for one in volumes["Volumes"]]
