@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from chalicelib.domain.ledger import Span, Wake
-from chalicelib.domain.machines import Intent, Machine, MachineState, Memory, Refusal, Role
+from chalicelib.domain.machines import Intent, Machine, MachineState, Memory, Refusal, Report, Role
 
 EVENTUAL_S = 60.0
 UNRECORDED_S = 10.0
@@ -51,12 +51,12 @@ def effective_state(seen: MachineState, intent: Intent | None, now: float) -> Ma
     return _ANNOUNCES[intent.action] if now - intent.at < believed else seen
 
 
-def recall(machine: Machine, memory: Memory | None, now: float) -> Recalled:
-    """Bring the memory up to date with one observation."""
+def recall(machine: Machine, memory: Memory | None, now: float, report: Report | None = None) -> Recalled:
+    """Bring the memory up to date with one observation; `report` is the host's last one, of whatever time awake."""
     if memory is None:
         # Nothing is known of its past, so any launch time is believed.
         fresh = Memory(machine.instance_id, machine.role, machine.state, state_since=0.0)
-        return Recalled(_entered(_described(fresh, machine), machine, None, now), machine.state)
+        return Recalled(_entered(_described(fresh, machine), machine, None, now, served=False), machine.state)
     memory = _described(memory, machine)
     state = effective_state(machine.state, memory.intent, now)
     if state is not machine.state:
@@ -73,7 +73,14 @@ def recall(machine: Machine, memory: Memory | None, now: float) -> Recalled:
         span = Span(machine.instance_id, memory.type, memory.awake_since, now)
     asked = intent is not None and intent.action == STOP
     by_itself = memory.state is MachineState.RUNNING and not state.awake and not asked
-    return Recalled(_entered(memory, machine, intent, now), state, span, late, by_itself)
+    served = memory.ready_at is not None or _was_ready(memory, report)
+    return Recalled(_entered(memory, machine, intent, now, served=served), state, span, late, by_itself)
+
+
+def _was_ready(memory: Memory, report: Report | None) -> bool:
+    """Whether the host said in this time awake that it was ready, though no pass has come to note it."""
+    since = memory.awake_since
+    return report is not None and since is not None and report.received_at > since and report.was_ready
 
 
 def _described(memory: Memory, machine: Machine) -> Memory:
@@ -85,8 +92,8 @@ def _described(memory: Memory, machine: Machine) -> Memory:
     )
 
 
-def _entered(memory: Memory, machine: Machine, intent: Intent | None, now: float) -> Memory:
-    """The memory as the machine enters the state it is in now."""
+def _entered(memory: Memory, machine: Machine, intent: Intent | None, now: float, *, served: bool) -> Memory:
+    """The memory as the machine enters the state it is in now; `served`: it was ready before."""
     before, state = memory.state, machine.state
     entered = replace(memory, state=state, state_since=now)
     if state.awake:
@@ -98,7 +105,7 @@ def _entered(memory: Memory, machine: Machine, intent: Intent | None, now: float
             running_at = now
         return replace(entered, awake_since=since, running_at=running_at, refusal=None, short=())
     asked = intent is not None and intent.action == STOP
-    if before.awake and memory.role is Role.GPU and memory.ready_at is None and not asked:
+    if before.awake and memory.role is Role.GPU and not served and not asked:
         entered = failed(entered, "the machine stopped by itself before it was ready", SELF_STOP_PAUSE_S, now)
     return replace(entered, awake_since=None, running_at=None, ready_at=None, drain=None)
 

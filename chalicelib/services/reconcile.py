@@ -246,11 +246,12 @@ class Reconciler:
         spans: list[Span] = []
         unwritten: list[Write] = []
         for machine in machines:
-            recalled = recall(machine, control.memories.get(machine.instance_id), now)
+            report = control.reports.get(machine.instance_id)
+            recalled = recall(machine, control.memories.get(machine.instance_id), now, report)
             spans += [recalled.span] if recalled.span and machine.role is Role.GPU else []
             unwritten += _unwritten(recalled, control, cause, now) if machine.role is Role.GPU else []
             seen_as = replace(machine, state=recalled.state)
-            views.append(View(seen_as, recalled.memory, control.reports.get(machine.instance_id)))
+            views.append(View(seen_as, recalled.memory, report))
         observation = Observation.of(views)
         serving = ready_gpus(observation, now)
         wakes: list[Wake] = []

@@ -105,6 +105,25 @@ def test_a_pass_with_nothing_to_do_is_one_query_and_one_describe_and_no_write(wo
     assert world.store.queries == 1
 
 
+def test_a_machine_that_was_ready_and_that_no_pass_saw_ready_has_not_failed(world: World) -> None:
+    """Its container died, or the table broke, between the report and the pass that it asked for."""
+    world.open()
+    world.machines.become(GPU, MachineState.RUNNING)
+    world.clock.advance(1)
+    world.tick()
+    host_link.report(world.context, EDGE, {"boot_id": "e", "status": "ready", "upstreams": ["10.0.0.5"]})
+    world.store.when = lambda writes: writes[0].key == LOCK
+    with pytest.raises(Killed):
+        host_link.report(world.context, GPU, {"boot_id": "b", "status": "ready", "max_streams": 2})
+    world.store.when, world.store.dead = lambda _: False, False
+    assert load(world.store).memories[GPU].ready_at is None
+    world.clock.advance(8)
+    world.machines.become(GPU, MachineState.STOPPED)
+    world.tick()
+    assert world.machines.starts == [GPU, GPU], "the session goes on at once"
+    assert load(world.store).memories[GPU].failures == 0
+
+
 def test_whoever_finds_the_lock_held_leaves(world: World) -> None:
     world.store.write(Put(LOCK, {"until": world.clock() + LEASE_S}))
     world.open()
