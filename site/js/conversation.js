@@ -149,8 +149,15 @@ export class Conversation {
   async #begin() {
     const [capture, session] = await Promise.allSettled([this.#record(), this.#open()]);
     if (capture.status === "rejected") throw capture.reason;
-    if (session.status === "rejected") throw session.reason;
+    if (session.status === "rejected") this.#notOpened(session.reason);
     this.#endHeartbeats = heartbeats(() => this.#beat(), (error) => this.#trouble(error));
+  }
+
+  /** The first call failed. Unless it was refused it is made again: somebody speaks, and what is said is kept. */
+  #notOpened(error) {
+    if (!(error.status === 0 || error.status >= 500)) throw error;
+    this.#renew = true;
+    this.#trouble(error);
   }
 
   async #open() {

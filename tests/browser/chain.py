@@ -10,6 +10,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import re
 import threading
 import time
 import wave
@@ -170,7 +171,9 @@ class Run:
             self.page.wait_for_timeout(50)
 
     def until_recorded(self, seconds: float) -> None:
-        expect(self.page.get_by_test_id("phase")).to_have_text("Listening", timeout=90_000)
+        phase = self.page.get_by_test_id("phase")
+        expect(phase).to_have_text(re.compile("Listening|Ended early"), timeout=90_000)
+        assert phase.text_content() == "Listening", self.page.locator("#error").text_content()
         self.until(lambda: self.recorded_s >= seconds, seconds + 60, f"{seconds:g} s of recording")
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -101,6 +102,22 @@ def test_a_full_gpu_is_tried_again_before_audio_was_sent(open_page: OpenPage, tm
         assert len(server.offered) == 3
         page.get_by_test_id("stop").click()
         expect(page.get_by_test_id("phase")).to_have_text("Finished")
+
+
+def test_an_api_that_is_away_at_the_click_is_asked_again(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    with scripted_page(tmp_path, Scripted(waking=[])) as (address, server):
+        page.goto(f"{address}#token={TOKEN}")
+        expect(page.get_by_test_id("phase")).to_have_text("The GPU is asleep")
+        server.api_down_until = math.inf
+        page.get_by_test_id("start").click()
+        expect(page.locator("#detail")).to_have_text(
+            "The service behind this page does not answer; try again shortly."
+        )
+        server.api_down_until = 0
+        expect(page.get_by_test_id("transcript")).to_contain_text(LINES[0][2])
+        page.get_by_test_id("stop").click()
+        expect(page.locator("#detail")).to_have_text("Every word is final, 0.0 s lost.")
 
 
 def test_a_dropped_stream_goes_on_and_loses_nothing(open_page: OpenPage, tmp_path: Path) -> None:

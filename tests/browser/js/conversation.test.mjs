@@ -37,10 +37,11 @@ function begun({ Socket = FakeSocket, answers = {}, now } = {}) {
   const calls = [];
   const beats = [];
   const polls = [];
+  const keys = [];
   let speak;
   let mute = async () => {};
   const api = {
-    openSession: async () => (calls.push("open"), LATER),
+    openSession: async (_, key) => (calls.push("open"), keys.push(key), answers.open ? answers.open() : LATER),
     session: (id) => (calls.push("poll"), answers.session ? answers.session(id) : Promise.resolve(LATER)),
     heartbeat: async (_, body) => (beats.push(body), LATER),
     closeSession: async () => void calls.push("close"),
@@ -58,7 +59,7 @@ function begun({ Socket = FakeSocket, answers = {}, now } = {}) {
   const ended = conversation.run();
   const settled = () => new Promise((resolve) => setImmediate(resolve));
   return {
-    conversation, calls, beats, ended, settled, answers,
+    conversation, calls, keys, beats, ended, settled, answers,
     speak: (seconds) => speak(seconds),
     onMute: (last) => (mute = last),
     poll: () => polls.shift()?.(),
@@ -93,6 +94,40 @@ test("a session that lapsed is followed by another at once, though a call for th
   await settled();
   conversation.discard();
   await ended;
+});
+
+test("an API that does not answer yet is asked again, and what is said meanwhile is kept", async () => {
+  const outages = [new ApiError("Nobody answers.", 0), new ApiError("It is down.", 503)];
+  const open = () => {
+    if (outages.length) throw outages.shift();
+    return NOW;
+  };
+  const { conversation, calls, keys, ended, settled, speak, poll } = begun({ answers: { open } });
+  await settled();
+  speak(2);
+  assert.deepEqual([conversation.progress.stage, conversation.progress.notice], ["waking", "Nobody answers."]);
+  poll();
+  await settled();
+  assert.deepEqual([conversation.progress.stage, conversation.progress.notice], ["waking", "It is down."]);
+  poll();
+  await settled();
+  assert.deepEqual([conversation.progress.stage, conversation.progress.notice], ["live", ""]);
+  assert.equal(new Set(keys).size, 1, "the same key, so that one session is opened");
+  await conversation.stop();
+  await ended;
+  assert.equal(conversation.transcript.end, 2, "from the click on");
+  assert.deepEqual(calls, ["open", "open", "open", "close"]);
+  assert.equal(conversation.progress.stage, "finished");
+});
+
+test("a refusal of the first call ends it", async () => {
+  const open = () => {
+    throw new ApiError("The GPU is closed until Monday.", 409);
+  };
+  const { conversation, calls, ended } = begun({ answers: { open } });
+  await ended;
+  assert.deepEqual([conversation.progress.stage, conversation.progress.error], ["failed", "The GPU is closed until Monday."]);
+  assert.deepEqual(calls, ["open"]);
 });
 
 test("stop while the GPU wakes keeps what was said until it is written", async () => {
