@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
+from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, WebSocketException
 from websockets.sync.connection import Connection
 
 from gpu_bootstrap import closing
@@ -158,8 +158,7 @@ class Guard:
     def close(self) -> None:
         """Close with the code and reason of the stream's ending; the place is free before the peer agrees."""
         self._released()
-        ending = self.why_closed
-        self._connection.close(ending.code, ending.fitting_reason())
+        _close(self._connection, self.why_closed)
 
     def due_ending(self) -> closing.Ending | None:
         """Why the stream is to end now; None while it may go on."""
@@ -226,6 +225,26 @@ def refuse(connection: Connection, ending: closing.Ending, message: dict[str, ob
     try:
         if message is not None:
             connection.send(json.dumps(message))
-        connection.close(ending.code, ending.fitting_reason())
+        _close(connection, ending)
     except ConnectionClosed:
         return  # gone by itself: nobody is left to tell
+
+
+def _close(connection: Connection, ending: closing.Ending) -> None:
+    """Close, and read on meanwhile what the peer has sent.
+
+    A peer that is ahead has filled the library's queue, and its answer to the close stands behind all that. Unread,
+    it would hold up the end of the connection for the library's close_timeout of 10 s, and a socket closed over unread
+    data takes back what it sent last. Whoever never stops sending is cut off after that time.
+    """
+    reader = threading.Thread(target=_discard, args=(connection,), name="discard", daemon=True)
+    reader.start()
+    connection.close(ending.code, ending.fitting_reason())
+
+
+def _discard(connection: Connection) -> None:
+    try:
+        while True:
+            connection.recv(decode=False)
+    except WebSocketException:
+        return  # closed, or what comes is no message any more

@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,20 @@ def test_a_frame_that_is_no_audio(launcher: Launcher, name: str) -> None:
     assert sentence in reason
     assert words(client.text) == reference("short"), "the good audio before it keeps its words"
     assert "END" not in client.statuses(), "END answers END_OF_AUDIO and nothing else"
+
+
+def test_a_peer_far_ahead_hears_at_once_that_it_is_closed(launcher: Launcher) -> None:
+    """More frames lie in its buffers than are read: the close is answered all the same, and nothing of it is lost."""
+    with launcher.connect() as client:
+        client.until("SERVER_READY")
+        began = time.monotonic()
+        client.send(np.array([np.nan], np.float32))
+        for _ in range(300):
+            with contextlib.suppress(ConnectionClosed):
+                client.send(np.zeros(4000, np.float32))
+        assert closed_with(client)[0] == 4400
+        assert time.monotonic() - began < 2, "not only when the server gives up waiting for the answer"
+    canary(launcher)
 
 
 def test_an_empty_frame_is_no_harm(launcher: Launcher) -> None:
