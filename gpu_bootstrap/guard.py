@@ -234,8 +234,8 @@ def _close(connection: Connection, ending: closing.Ending) -> None:
     """Close, and read on meanwhile what the peer has sent.
 
     A peer that is ahead has filled the library's queue, and its answer to the close stands behind all that. Unread,
-    it would hold up the end of the connection for the library's close_timeout of 10 s, and a socket closed over unread
-    data takes back what it sent last. Whoever never stops sending is cut off after that time.
+    it would hold up the end for the library's close_timeout of 10 s, and a socket closed over unread data takes back
+    what it sent last. Whoever never stops sending is cut off after that time.
     """
     reader = threading.Thread(target=_discard, args=(connection,), name="discard", daemon=True)
     reader.start()
