@@ -6,6 +6,7 @@ WHISPERCTL_BUCKET); a local stack's stand in its stack.json.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,10 +44,12 @@ class Account:
         if self.endpoint:
             keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
             return make(service, endpoint_url=self.endpoint, region_name=LOCAL_REGION, **keys)
-        try:
-            return make(service)
-        except NoRegionError:
-            raise UsageError("no AWS region is set: set AWS_REGION, or a profile that names one") from None
+        # boto3 itself looks at AWS_DEFAULT_REGION only.
+        with plainly():
+            try:
+                return make(service, region_name=os.environ.get("AWS_REGION") or None)
+            except NoRegionError:
+                raise UsageError("no AWS region is set: set AWS_REGION, or a profile that names one") from None
 
 
 @contextmanager

@@ -131,3 +131,14 @@ def test_init_lists_every_parameter_of_the_template() -> None:
     listed = json.loads(CliRunner().invoke(cli, ["init", "--list", "--json"]).stdout)
     assert {one["name"] for one in listed} >= set(template_parameters())
     assert all(one["meaning"] for one in listed)
+
+
+def test_a_colleagues_file_has_the_python_that_the_release_is_for() -> None:
+    names = ("click-8-py3-none-any.whl", "numpy-2-cp311-cp311-manylinux_2_27_x86_64.whl")
+    wheels = [{"path": f"wheels/{one}"} for one in names]
+    manifest = {"profile": "cpu", "model": "tiny.en", "files": wheels}
+    assert from_stack("prod", "eu-central-1", {}, "", manifest).get("python") == "3.11"
+    assert from_stack("prod", "eu-central-1", {}, "", {"files": wheels[:1]}).get("python") == "3.12"
+    for bad in ("three", "2.7", "3"):
+        with pytest.raises(UsageError, match=r"--python: '.*' is not a version of Python such as 3.12"):
+            Settings("prod", "eu-central-1", {"python": bad}).check()

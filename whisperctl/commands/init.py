@@ -46,6 +46,7 @@ def question_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--region", metavar="NAME", help="AWS region, such as eu-central-1; else AWS_REGION.")
 @question_options
 @click.option("--profile", type=click.Choice(PROFILES), help="What the GPU machine has; left out: cuda.")
+@click.option("--python", metavar="VERSION", help="Python of the GPU machine: 3.12 if left out, Ubuntu 24.04's.")
 @click.option(
     "--set",
     "more",
@@ -72,6 +73,7 @@ def init(
     stage: str | None,
     region: str | None,
     profile: str | None,
+    python: str | None,
     more: tuple[str, ...],
     from_stack: str | None,
     listing: bool,
@@ -93,6 +95,8 @@ def init(
     given |= dict(_pair(one) for one in more)
     if profile is not None:
         given["profile"] = profile
+    if python is not None:
+        given["python"] = python
     if from_stack is not None:
         settings = taken(from_stack, region, file)
     else:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from whisperctl.errors import CtlError, Interrupted
+from whisperctl.errors import CtlError, Interrupted, UsageError
 from whisperctl.output import errors_as_json, note, print_json
 
 CODES = (
@@ -140,6 +141,8 @@ def recording(cloud: Any, path: Path | None) -> Iterator[None]:
         return
     from whisperctl.deployment.record import Recorder
 
+    if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):  # not after twenty minutes
+        raise UsageError(f"--record: {path} cannot be written")
     recorder = Recorder()
     cloud.on_session = recorder.hook
     try:

@@ -52,7 +52,10 @@ class Cloud:
                 signature_version="s3v4" if service == "s3" else None,
             )
             make: Any = self._session.client  # its overloads know only literal service names
-            self._made[service] = make(service, config=config)
+            try:
+                self._made[service] = make(service, config=config)
+            except ValueError as error:  # AWS_ENDPOINT_URL, or the profile's endpoint_url
+                raise UsageError(f"AWS_ENDPOINT_URL is no address: {error}") from None
         return self._made[service]
 
     def account(self) -> str:

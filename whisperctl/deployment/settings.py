@@ -167,7 +167,9 @@ QUESTIONS = (
         "NotifyEmail", "email", "Who is written to", "AWS asks this address once to confirm. Empty: nobody."
     ),
 )
-OWN_DEFAULTS = {"model": "tiny.en", "profile": "cuda", "certificate": "", "clients": ""}
+OWN_DEFAULTS = {"model": "tiny.en", "profile": "cuda", "python": "3.12", "certificate": "", "clients": ""}
+OF_PYTHON = re.compile(r"-cp3(\d+)-cp3\1-")
+"""In the name of a wheel that fits one Python only."""
 
 
 @cache
@@ -206,6 +208,8 @@ def checked(key: str, text: str) -> str:
     """An answer in its stored form; ValueError with a sentence."""
     question = next((one for one in QUESTIONS if one.key == key), None)
     value = question.check(text.strip()) if question else text.strip()
+    if key == "python" and not re.fullmatch(r"3\.\d{1,2}", value):
+        raise ValueError(f"{value!r} is not a version of Python such as 3.12")
     if key in OWN_DEFAULTS:
         return value
     about = template_parameters().get(key)
@@ -317,6 +321,8 @@ class Settings:
 
 def _option(key: str) -> str:
     found = next((one.option for one in QUESTIONS if one.key == key), None)
+    if key in ("profile", "python"):
+        found = key
     return f"--{found}" if found else f"--set {key}"
 
 
@@ -383,4 +389,6 @@ def from_stack(
     if manifest:
         values["profile"] = str(manifest.get("profile", OWN_DEFAULTS["profile"]))
         values["model"] = str(manifest.get("model", OWN_DEFAULTS["model"]))
+        wheels = (OF_PYTHON.search(str(one["path"])) for one in manifest.get("files", ()))
+        values["python"] = next((f"3.{found[1]}" for found in wheels if found), OWN_DEFAULTS["python"])
     return Settings(stage, region, values, {key: value for key, value in parameters.items() if key in known})

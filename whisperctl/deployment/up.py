@@ -45,8 +45,6 @@ OWN_TOKEN_MINUTES = 180.0
 INVITE_MINUTES = 120.0
 FIRST_LABEL = "first operator"
 API_PATIENCE_S = 120.0
-PYTHON_OF_HOSTS = ("3.12",)
-"""Ubuntu 24.04's."""
 WHEELS = {"arm64": "aarch64", "x86_64": "x86_64"}
 
 
@@ -441,7 +439,7 @@ def build_release(target: str, settings: Settings) -> Built:
 
     profile, model = settings.get("profile"), settings.get("model")
     machine = settings.get("GpuType" if target == "gpu" else "EdgeType")
-    sources = gather(target, profile, model, WHEELS[preflight.architecture(machine)], PYTHON_OF_HOSTS, None)
+    sources = gather(target, profile, model, WHEELS[preflight.architecture(machine)], (settings.get("python"),), None)
     facts = {"profile": profile, "model": model.partition("=")[0]} if target == "gpu" else {}
     return build(target, sources, **facts)
 

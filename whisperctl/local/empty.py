@@ -5,7 +5,8 @@
 
 What a stack makes comes to life as on AWS: its functions' environment is the real `app.py`'s behind the gateway, its
 machines are hosts. `--hosts none`: hosts whose every command succeeds and on which nothing runs; `processes`: hosts
-that are process groups on this machine, with the real edge, launcher and links.
+that are process groups on this machine, with the real edge, launcher and links; `systemd` (root only): machines of
+their own with systemd, blank at first, so that all of `up` is real, the first spoken word too.
 """
 
 from __future__ import annotations
@@ -19,13 +20,19 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from whisperctl.local import LocalOptions, account, preflight
+from chalicelib.services.releases import settings_key
+from whisperctl.local import LocalOptions, account, bridge, preflight
+from whisperctl.local.bridge import Bridge
 from whisperctl.local.ec2 import Machine
+from whisperctl.local.nspawn import KEY
 from whisperctl.local.processes import ProcessBook, Spawner
 from whisperctl.local.ssm import Outcome
 from whisperctl.local.supervisor import STAGE, Cloud
+
+if TYPE_CHECKING:
+    from whisperctl.local.roles import Plan
 
 READY = "account.json"
 
@@ -59,49 +66,47 @@ def bring_up(
     preflight.prepare_directory(directory)
     spawner = Spawner(ProcessBook(directory / "processes.json"))
     stack.callback(spawner.close)
-    cloud = Cloud(options, stack, resource_seconds=resource_seconds)
+    network = _network(stack) if options.hosts == "systemd" else None
+    if network is None:
+        cloud = Cloud(options, stack, resource_seconds=resource_seconds)
+    else:
+        cloud = Cloud(options, stack, network.address, network.new_address, resource_seconds)
     edge_url = f"https://localhost:{options.port}"
     account.put_environment(os.environ, options, cloud.endpoint.url, edge_url)
     api_url = f"{cloud.start_gateway(preflight.find_repository() / 'app.py', stack)}/{STAGE}"
     os.environ["API_URL"] = api_url
     ca_cert = ""
-    if options.hosts == "processes":
-        from whisperctl.local.roles import INHERITED, Plan
+    if network is not None:
+        from whisperctl.local import roottree
+        from whisperctl.local.nspawn import SystemdHosts
 
-        plan = Plan(
-            python=sys.executable,
-            caddy=preflight.find_caddy(),
-            repository=preflight.find_repository(),
-            api_url=api_url,
-            stage=STAGE,
-            edge_port=options.port,
-            edge_bind=preflight.loopback(),
-            edge_http_port=preflight.free_port(),
-            edge_admin_port=preflight.free_port(),
-            resolver=cloud.dns.address,
-            storage=directory / "caddy",
-            model_path=preflight.find_model(),
-            max_streams=options.max_streams,
-            require_ticket=options.require_ticket,
-            deadman_minutes=options.deadman_minutes,
-            inherited={name: os.environ[name] for name in INHERITED if name in os.environ},
-        )
+        tree = roottree.root_tree(roottree.cache_directory(os.environ))
+        cloud.wire(SystemdHosts(tree, directory / "hosts", network, spawner, cloud.ec2.stopped_itself), stack)
+    elif options.hosts == "processes":
+        plan = _plan(options, directory, api_url, cloud.dns.address)
         ca_cert = str(plan.ca_cert)
         cloud.start_hosts(plan, directory / "hosts", spawner, stack)
     else:
         cloud.wire(NoHosts(), stack)
 
+    def where(made: Any) -> str:
+        """The edge's address: of this machine, or its own where it is one."""
+        edge = cloud.ec2.machine(made.made["Edge"].physical) if "Edge" in made.made else None
+        return edge_url if network is None or edge is None else f"https://{edge.private_ip}"
+
     def changed(made: Any, environments: Mapping[str, Mapping[str, str]]) -> None:
         """The functions' environment is the app's; where the hosts are, this machine knows better."""
         os.environ.update({key: str(value) for key, value in next(iter(environments.values()), {}).items()})
-        os.environ.update({"EDGE_URL": edge_url, "API_URL": api_url})
+        os.environ.update({"EDGE_URL": where(made), "API_URL": api_url})
         if "Edge" in made.made:
             cloud.edge_instance_id = made.made["Edge"].physical
+        if network is not None and "Bucket" in made.made:
+            _tell_of_keys(cloud.stacks.client("s3"), made.made["Bucket"].physical)
         cloud.triggers.start()
 
     cloud.stacks.on_change = changed
     cloud.stacks.on_delete = lambda _stack: cloud.triggers.stop()
-    cloud.stacks.outputs = lambda _stack: {"ApiUrl": api_url, "EdgeUrl": edge_url}
+    cloud.stacks.outputs = lambda made: {"ApiUrl": api_url, "EdgeUrl": where(made)}
     return {
         "aws_endpoint": cloud.endpoint.url,
         "edge_url": edge_url,
@@ -111,11 +116,58 @@ def bring_up(
     }
 
 
+def _network(stack: contextlib.ExitStack) -> Bridge:
+    """The bridge of systemd hosts, until `stack` ends."""
+    from whisperctl.local import roottree
+    from whisperctl.local.nspawn import remove_leftovers
+
+    reason = roottree.why_not()
+    if reason is not None:
+        raise preflight.CannotStart(f"{reason}.")
+    bridge.delete_leftovers()
+    remove_leftovers()
+    made = Bridge()
+    stack.callback(made.close)
+    return made
+
+
+def _tell_of_keys(s3: Any, bucket: str) -> None:
+    """Hosts here have keys in place of AWS's roles: a line of the operator's settings says where."""
+    for target in ("edge", "gpu"):
+        key = settings_key(target)
+        if not s3.list_objects_v2(Bucket=bucket, Prefix=key).get("KeyCount"):
+            s3.put_object(Bucket=bucket, Key=key, Body=f"LINK_KEY_FILE=/{KEY}\n".encode())
+
+
+def _plan(options: LocalOptions, directory: Path, api_url: str, resolver: str) -> Plan:
+    """What hosts that are process groups run."""
+    from whisperctl.local.roles import INHERITED, Plan
+
+    return Plan(
+        python=sys.executable,
+        caddy=preflight.find_caddy(),
+        repository=preflight.find_repository(),
+        api_url=api_url,
+        stage=STAGE,
+        edge_port=options.port,
+        edge_bind=preflight.loopback(),
+        edge_http_port=preflight.free_port(),
+        edge_admin_port=preflight.free_port(),
+        resolver=resolver,
+        storage=directory / "caddy",
+        model_path=preflight.find_model(),
+        max_streams=options.max_streams,
+        require_ticket=options.require_ticket,
+        deadman_minutes=options.deadman_minutes,
+        inherited={name: os.environ[name] for name in INHERITED if name in os.environ},
+    )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command of the module's docstring: prints one JSON object when the account is there, and serves on."""
     parser = argparse.ArgumentParser(prog="python -m whisperctl.local.empty", description=__doc__)
     parser.add_argument("--state-dir", type=Path, default=Path(".empty"))
-    parser.add_argument("--hosts", choices=("none", "processes"), default="processes")
+    parser.add_argument("--hosts", choices=("none", "processes", "systemd"), default="processes")
     parser.add_argument("--port", type=int, default=8443, help="HTTPS port of the edge")
     parser.add_argument(
         "--seconds", type=float, default=0.2, help="how long CloudFormation takes for one resource"
@@ -136,7 +188,11 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, lambda _number, _frame: ended.set())
     directory = options.state_dir.resolve()
     with contextlib.ExitStack() as stack:
-        about = bring_up(options, directory, stack, given.seconds)
+        try:
+            about = bring_up(options, directory, stack, given.seconds)
+        except preflight.CannotStart as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
         text = json.dumps(about)
         (directory / READY).write_text(text)
         stack.callback((directory / READY).unlink, missing_ok=True)

