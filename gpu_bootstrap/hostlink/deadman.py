@@ -44,6 +44,8 @@ class Vitals:
     announced_at: float | None = None
     off_at: float | None = None
     """When power-off was asked for."""
+    armed_at: float | None = None
+    """When the switch looked first: a host may have been on for long before anything is installed on it."""
 
 
 class Act(StrEnum):
@@ -79,7 +81,7 @@ def deadman(vitals: Vitals, limits: Limits, now: float) -> Decision:
         return Decision(Act.POWER_OFF if over else Act.HOLD, reason)
     if vitals.streaming:
         return Decision(Act.HOLD, "somebody streams")
-    heard = (vitals.booted_at, vitals.answered_at, vitals.streamed_at)
+    heard = (vitals.booted_at, vitals.armed_at, vitals.answered_at, vitals.streamed_at)
     silent = now - max(moment for moment in heard if moment is not None)
     if silent >= limits.silent_s:
         words = f"for {limits.silent_s / 60:g} minutes no report was answered and nothing streamed"
@@ -91,6 +93,8 @@ def remembered(left: Mapping[str, Any], boot: str, now: float) -> Vitals:
     """The vitals that a process of boot `boot` left; ValueError, TypeError or LookupError when they are not."""
     moments = ("booted_at", "answered_at", "streamed_at", "stay_until", "announced_at", "off_at")
     values = {name: None if left[name] is None else float(left[name]) for name in moments}
+    armed = left.get("armed_at")  # absent where the link of an older release wrote it
+    values["armed_at"] = None if armed is None else float(armed)
     past = [value for name, value in values.items() if value is not None and name != "stay_until"]
     if left["boot_id"] != boot or values["booted_at"] is None or not all(0 <= value <= now for value in past):
         raise ValueError("of another boot")

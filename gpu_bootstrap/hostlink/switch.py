@@ -49,6 +49,8 @@ class Switch:
         self._vitals = Vitals(boot, 0.0 if kernel_boot else monotonic())
         self._written_at = -math.inf
         self._recall()
+        if self._vitals.armed_at is None and self._vitals.answered_at is None:
+            self._vitals = replace(self._vitals, armed_at=monotonic())
 
     def answered(self, answer: Mapping[str, Any]) -> None:
         """A report was answered."""

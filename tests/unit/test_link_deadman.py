@@ -267,6 +267,20 @@ class Deaf:
         raise AssertionError((answer, received_at))
 
 
+def test_a_host_that_was_on_for_long_when_it_is_installed_is_not_powered_off_at_once(
+    settings: Settings, programs: Programs
+) -> None:
+    """A machine that was adopted, or a cloud's slow first day: the boot is old, and the first report may fail."""
+    programs.now = 1800.0
+    first = Switch(settings, "b1", kernel_boot=True)
+    assert first.look(False).action is Act.HOLD
+    programs.now += settings.deadman_s - 1
+    again = Switch(settings, "b1", kernel_boot=True)
+    assert again.look(False).action is Act.HOLD, "a restart counts on"
+    programs.now += 2
+    assert Switch(settings, "b1", kernel_boot=True).look(False).action is Act.POWER_OFF, "and begins nothing anew"
+
+
 def test_a_bug_of_the_link_does_not_hold_the_switch(settings: Settings, programs: Programs) -> None:
     loop = Link(settings, Deaf(), "b1", switch(settings))
     loop.once()
