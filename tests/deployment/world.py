@@ -162,7 +162,7 @@ def empty_account(folder: Path) -> Iterator[World]:
     folder.mkdir(parents=True, exist_ok=True)
     errors = folder / "stderr.log"
     arguments = ["--state-dir", str(folder / "account"), "--hosts", "none", "--port", str(free_port())]
-    arguments += ["--seconds", "0.02", "--boot-seconds", "0.1"]
+    arguments += ["--seconds", "0.001", "--boot-seconds", "0.05"]
     with errors.open("w") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "whisperctl.local.empty", *arguments],
