@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from gpu_bootstrap.reading import MOST_FRAMES, QUIET_S, SHORT_WINDOW_S, WINDOW_S, frames, split
+from gpu_bootstrap.audio import Samples
+from gpu_bootstrap.frames import RATE
+from gpu_bootstrap.reading import MOST_FRAMES, QUIET_S, SHORT_WINDOW_S, WINDOW_S, Reader, Segment, frames, split
 
 BEGIN, EOT = 1000, 900
 
@@ -53,3 +57,46 @@ def test_a_segment_left_open_is_kept_and_ends_with_the_samples() -> None:
 
 def test_a_decode_of_nothing_is_no_segment() -> None:
     assert split([stamp(0.0), stamp(2.0), EOT], BEGIN, EOT, 4.0) == []
+
+
+class Model:
+    """As much of WhisperLive's model as a reader asks before its passes."""
+
+    def get_prompt(self, *_args: object, **_kwargs: object) -> list[int]:
+        return []
+
+
+class Passes(Reader):
+    """A reader whose passes end where a test says, in seconds from their first sample."""
+
+    def __init__(self, *ends: float) -> None:
+        super().__init__(Model())
+        self._ends = list(ends)
+        self.lengths: list[float] = []
+
+    def _tokenizer(self, *_: str) -> tuple[Any, list[int]]:
+        return None, []
+
+    def _pass(self, samples: Samples, *_: object) -> list[Segment]:
+        self.lengths.append(len(samples) / RATE)
+        return [Segment(0.0, self._ends.pop(0), "words", -0.2, 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("ends", "lengths", "times"),
+    [
+        ((13.9,), [14.7], [(0.0, 13.9)]),
+        # "people say today" takes 1.5 s; Whisper stopped before it.
+        ((13.2, 1.4), [14.7, 1.5], [(0.0, 13.2), (13.2, 14.6)]),
+    ],
+)
+def test_words_that_a_pass_stopped_before_are_read_by_themselves(
+    ends: tuple[float, ...], lengths: list[float], times: list[tuple[float, float]]
+) -> None:
+    reader = Passes(*ends)
+    found = reader.read(
+        np.zeros(round(14.7 * RATE), np.float32),
+        language="en", task="transcribe", initial_prompt=None, hotwords=None, beam_size=5, window_s=30.0,
+    )  # fmt: skip
+    assert reader.lengths == pytest.approx(lengths)
+    assert [(one.start, one.end) for one in found] == [pytest.approx(time) for time in times]
