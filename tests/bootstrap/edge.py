@@ -17,6 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import Server, ServerConnection, serve
 from websockets.typing import Origin, Subprotocol
 
+from bench.tls import threaded_tls
 from tests.waiting import wait_until
 from whisperctl.local.hosts import free_address
 from whisperctl.local.http import HttpCall
@@ -85,7 +86,7 @@ class Edge:
     ) -> ClientConnection:
         return connect(
             f"wss://localhost:{self.port}{path}",
-            ssl=self.trust(),
+            ssl=threaded_tls(str(self.ca)),
             source_address=(source, 0) if source else None,
             origin=Origin(origin) if origin else None,
             subprotocols=[Subprotocol(one) for one in offered] or None,
