@@ -31,10 +31,15 @@ class TicketKeys:
     keys: tuple[TicketKey, ...] = ()
 
     def signing(self, now: float) -> TicketKey | None:
-        """The key that signs now: the newest that every host has had time to hear of; None: there is no key."""
+        """The key that signs now: the newest that every host has had time to hear of; None: there is no key.
+
+        Where all are younger than that, the oldest: whoever has heard of any has heard of it.
+        """
         usable = [key for key in self.keys if key.retired_at is None or now < key.retired_at]
         known = [key for key in usable if now >= key.created_at + SPREAD_S]
-        return max(known or usable, key=lambda key: key.created_at, default=None)
+        if known:
+            return max(known, key=lambda key: key.created_at)
+        return min(usable, key=lambda key: key.created_at, default=None)
 
     def rotated(self, new: TicketKey, now: float) -> TicketKeys:
         """With a new key, which takes over once it has spread; keys that are retired for long are dropped."""

@@ -67,6 +67,8 @@ def test_a_new_key_signs_once_every_host_knows_it_and_the_old_one_verifies_on() 
     hasty = both.rotated(third, 2010.0)
     assert [signs(hasty, 2010.0 + later) for later in (0, SPREAD_S - 1, SPREAD_S)] == ["o", "n", "t"]
     assert {key.kid for key in hasty.keys} == {"o", "n", "t"}, "all of them verify"
+    young = only.rotated(TicketKey("y", "y" * 32, 1001.0), 1001.0)
+    assert [signs(young, 1001.0 + later) for later in (0, SPREAD_S - 1, SPREAD_S)] == ["o", "o", "y"]
     much_later = 2000.0 + SPREAD_S + KEPT_S
     assert [key.kid for key in both.rotated(TicketKey("x", "x" * 32, much_later), much_later).keys] == ["n", "x"]
 
