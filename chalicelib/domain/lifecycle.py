@@ -111,7 +111,8 @@ def decide(observation: Observation, wishes: Wishes, rules: Rules, now: float) -
     """One decision for each GPU machine, in the order of their ids.
 
     One wish or a hundred want one machine for now; the machine that is awake serves before one that would
-    have to be started, and of those that would, the lowest rung of the capacity ladder.
+    have to be started, one that has been ready before one that runs only, and of those that would have to be
+    started, the lowest rung of the capacity ladder.
     """
     scene = _scene(observation, wishes, rules, now)
     wanted = _chosen(scene) if scene.wanted else None
@@ -129,7 +130,7 @@ def _chosen(scene: _Scene) -> str | None:
         place, wait = 6, refusal.until if refusal is not None else 0.0
         if state is MachineState.RUNNING:
             lost = view.silent(scene.now) or _mute(scene, view)
-            place, wait = (5 if lost else 0 if view.memory.drain is None else 2), 0.0
+            place, wait = (5 if lost else 0 if view.memory.drain is None else 2), float(view.memory.ready_at is None)
         elif state is MachineState.PENDING:
             place, wait = 1, 0.0
         elif view.instance_id in rungs:

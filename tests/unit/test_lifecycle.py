@@ -211,6 +211,17 @@ def test_of_two_the_one_awake_serves() -> None:
     assert [d.action for d in decide(Observation(both), SESSION, RULES, NOON)] == [Action.HOLD, Action.START]
 
 
+def test_a_machine_that_is_ready_is_not_stopped_for_one_that_only_runs() -> None:
+    """A second machine with the lower id joins, blank, while somebody has booked the first one and nobody speaks."""
+    joining = gpu(report_age=None, awake_since=NOON - 5, name="i-1")
+    ready = gpu(name="i-2", ready_at=NOON - 3500)
+    booked = Wishes(bookings=(Booking("b", NOON - 3600, NOON + 3600, NOON - 3600, "eve"),))
+    assert [d.action for d in decide(Observation((joining, ready)), booked, RULES, NOON)] == [
+        Action.HOLD,
+        Action.HOLD,
+    ]
+
+
 moments = st.floats(-100_000, 0).map(lambda back: NOON + back) | st.floats(-30, 0).map(lambda back: NOON + back)
 drains = st.builds(
     Drain, st.sampled_from(DrainKind), moments, st.floats(-600, 600).map(lambda d: NOON + d), st.just("why")
