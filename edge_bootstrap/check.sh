@@ -4,7 +4,7 @@ set -euo pipefail
 readonly NAME=check
 # shellcheck source=edge_bootstrap/host.sh
 . "$(dirname "${BASH_SOURCE[0]}")/host.sh"
-readonly LEAST_FREE_MB=256
+readonly LEAST_FREE_MB=256 CERTIFICATE_S=60
 
 usage() {
     cat <<TEXT
@@ -26,6 +26,17 @@ ask() { # PATH: what this edge's own Caddy answers, its certificate verified
     # By the name's own certificate, but past DNS; where an address is served, its certificate goes with the address.
     [[ $site =~ ^[0-9.]+$|: ]] || how+=(--connect-to "::127.0.0.1:$port")
     curl -fsS --noproxy '*' -m 15 "${how[@]}" "https://$site$1" 2>&1
+}
+
+# Caddy asks for a certificate when it is told of a name; an authority may take a while, and until it has given one,
+# no handshake is answered (curl's 35).
+wait_for_certificate() {
+    local code=35
+    while ((code == 35 && SECONDS < CERTIFICATE_S)); do
+        code=0
+        ask /healthz >/dev/null || code=$?
+        ((code != 35)) || sleep 0.5
+    done
 }
 
 case ${1:-} in
@@ -64,6 +75,7 @@ for unit in caddy edge-link; do
         told "unit:$unit" failed "$(systemctl is-active "$unit" || true), result $(systemctl show -P Result "$unit")"
     fi
 done
+wait_for_certificate
 if said=$(ask /healthz) && [[ $said == *'"ok":true'* ]]; then
     told https ok "https://$site answers"
 else

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install a release on the edge: beside what serves (stage), then in its place (activate). Live streams stay, unless
-# Caddy itself or its unit is another one.
+# Caddy itself, its unit or the authority of its certificate is another one.
 set -euo pipefail
 readonly NAME=install
 # shellcheck source=edge_bootstrap/host.sh
@@ -12,10 +12,10 @@ readonly ENABLED=(caddy.service edge-link.service)
 usage() {
     cat <<TEXT
 Usage: install.sh stage DIR       look whether the release is whole and Caddy takes its Caddyfile
-       install.sh activate DIR    make it the one that serves: units, current, reload (restart when Caddy or its unit
-                                  changed); waits until it is ready
+       install.sh activate DIR    make it the one that serves: units, current, reload (restart when Caddy, its unit or
+                                  its certificate's authority changed); waits until it is ready
 DIR is $HOME_DIR/releases/NAME with bootstrap/, site/, caddy/caddy. Nothing that is as it must be is touched.
-activate reloads Caddy and restarts the link, changed or not, when SETTINGS_CHANGED=1.
+activate reloads Caddy and restarts the link, files changed or not, when SETTINGS_CHANGED=1.
 Exit codes: 0 done or already so, $EX_USAGE usage, $EX_DATA not a release as it must be, $EX_SOFTWARE a program failed or Caddy
 does not come up, $EX_IO not writable.
 TEXT
@@ -53,7 +53,7 @@ activate() {
     cmp -s -- "$directory/caddy/caddy" "$before/caddy/caddy" || restart=1
     switch "$HOME_DIR" "$directory" && switched=1
     enable "${ENABLED[@]}"
-    systemctl is-active --quiet caddy.service || restart=1
+    { systemctl is-active --quiet caddy.service && same_authority; } || restart=1
     if [[ -z $changed$switched$restart && ${SETTINGS_CHANGED:-} != 1 ]] && systemctl is-active --quiet edge-link.service; then
         say "unchanged: ${directory##*/} serves"
         return
@@ -71,6 +71,19 @@ activate() {
         start start edge-link.service
     fi
     say "ready: ${directory##*/}"
+}
+
+# same_authority: whether the Caddy that runs was started with the certificate settings of now. A reload is not enough
+# for others: Caddy 2.11 drops its own authority's certificate then and asks for no other, and keeps ACME's to its end.
+same_authority() {
+    local pid
+    pid=$(systemctl show -P MainPID caddy.service)
+    [[ $(certificate_settings "/proc/$pid/environ") == "$(certificate_settings "$ROOT/etc/whisperlive-edge/host.env")" ]]
+}
+
+# certificate_settings FILE: those of host.env, or of a process.
+certificate_settings() {
+    tr '\0' '\n' <"$1" 2>/dev/null | grep -E '^EDGE_(TLS|ACME_CA|RENEW_INTERVAL)=' | sort || true
 }
 
 # same_link BOOTSTRAP BOOTSTRAP: whether the host link is the same program in both.
