@@ -46,6 +46,8 @@ class Installed:
     world: World
     gpu_name: str
     edge_name: str
+    proof: dict[str, str]
+    """What the check of each said when it was installed, by target."""
 
     @property
     def gpu(self) -> str:
@@ -69,5 +71,9 @@ class Installed:
 def installed(world: World, tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """From two blank hosts, by the operator's command: the edge first, then the GPU host, which it wakes."""
     directory = tmp_path_factory.mktemp("settings")
-    edge = deploy_from_here(world, "edge", directory)
-    return Installed(world, deploy_from_here(world, "gpu", directory), edge)
+    reports = {target: deploy_from_here(world, target, directory) for target in ("edge", "gpu")}
+    proof = {
+        target: next(step["output_tail"] for step in report["rollout"]["steps"] if step["name"] == "verify")
+        for target, report in reports.items()
+    }
+    return Installed(world, reports["gpu"]["release"], reports["edge"]["release"], proof)

@@ -49,14 +49,14 @@ def deploy(world: World, target: str, *options: str, exit_code: int = 0) -> dict
     return dict(json.loads(run.stdout))
 
 
-def deploy_from_here(world: World, target: str, directory: Path) -> str:
-    """Build a release of this checkout, CPU profile, and roll it out with the cloud's settings; its name."""
+def deploy_from_here(world: World, target: str, directory: Path) -> dict[str, Any]:
+    """Build a release of this checkout, CPU profile, and roll it out with the cloud's settings; the report."""
     settings = directory / f"{target}.env"
     settings.write_text("".join(f"{key}={value}\n" for key, value in settings_of(world, target).items()))
     kind = ("--profile", "cpu", "--model", MODEL, "--python", PYTHON) if target == "gpu" else ()
     report = deploy(world, target, *kind, "--settings", str(settings))
     assert report["rollout"]["state"] == "succeeded", report["rollout"]
-    return str(report["release"])
+    return report
 
 
 def variant(world: World, directory: Path, changes: Mapping[str, bytes]) -> Built:

@@ -30,11 +30,16 @@ def stream(world: World, clip: Path = SHORT) -> dict[str, Any]:
 
 
 def awake(world: World, host: str | None = None) -> None:
-    """A GPU host is on and its service ready, whoever stopped it."""
+    """A GPU host is on and its service ready, whoever stopped it, and whoever starts it."""
     host = host or world.gpu
-    if world.state(host) != "running":
-        wait_until(lambda: world.state(host) == "stopped", 60, "the host to be off", every=0.2)
-        world.start(host)
+
+    def on() -> bool:
+        state = world.state(host)
+        if state == "stopped":
+            world.client("ec2").start_instances(InstanceIds=[host])
+        return state == "running" and world.booted(host)
+
+    wait_until(on, 120, "the host to be on", every=0.2)
     world.must(host, "systemctl start whisperlive")
 
 

@@ -86,11 +86,8 @@ def test_a_machine_that_was_stopped_is_ready_again_without_ssm(installed: Instal
 
 
 def test_checks_name_every_layer(installed: Installed) -> None:
-    world = installed.world
-    awake(world)
-    gpu = world.must(
-        installed.gpu, f"{installed.gpu_release}/bootstrap/check.sh {installed.gpu_release}"
-    ).splitlines()
+    """As the rollouts from blank hosts ended."""
+    gpu, edge = (_layers(installed.proof[target]) for target in ("gpu", "edge"))
     told = {line.split()[0]: line.split()[1] for line in gpu}
     assert told == {
         "disk": "ok", "gpu": "not_needed", "driver": "not_needed", "cuda": "not_needed", "release": "ok",
@@ -98,9 +95,15 @@ def test_checks_name_every_layer(installed: Installed) -> None:
         "port:9091": "ok", "port:9090": "ok", "speech": "ok",
     }  # fmt: skip
     assert word_error_rate(said_in(SHORT), gpu[-1].partition(": ")[2]) <= 0.1
-    edge = world.must(installed.edge, f"{installed.edge_release}/bootstrap/check.sh {installed.edge_release}")
     layers = ("disk", "release", "unit:caddy", "unit:edge-link", "https", "site", "api", "upstreams")
-    assert [line.split()[:2] for line in edge.splitlines()] == [[name, "ok"] for name in layers]
+    assert [line.split()[:2] for line in edge] == [[name, "ok"] for name in layers]
+
+
+def _layers(proof: str) -> list[str]:
+    """The check's lines, a layer each; the rollout's own verdict follows them."""
+    *layers, verdict = proof.splitlines()
+    assert verdict.endswith(" is good")
+    return layers
 
 
 def test_a_check_fails_where_no_words_come(installed: Installed) -> None:
@@ -131,9 +134,9 @@ def test_bad_releases_are_refused_in_a_sentence_and_nothing_live_is_touched(inst
         code, told = world.run(installed.gpu, f"{good}/bootstrap/install.sh {verb} {bad} {more}")
         return code, told.splitlines()[-1]
 
-    models = f"cp -a {good}/models {good}/manifest.json ."
+    models = f"cp -al {good}/models {good}/manifest.json ."
     corrupt = "printf x | dd of=models/tiny.en/model.bin conv=notrunc bs=1 seek=5000 status=none"
-    assert refused(f"{models}; {corrupt}")[0] == 65
+    assert refused(f"cp -a {good}/models {good}/manifest.json .; {corrupt}")[0] == 65
     assert refused(f"{models}; rm models/tiny.en/tokenizer.json")[0] == 65
     assert refused("mkdir models")[0] == 65
     # Another lock, or the packages that are here already would do.
@@ -225,4 +228,3 @@ def test_the_links_user_powers_the_host_off_by_asking(installed: Installed) -> N
     )
     wait_until(lambda: world.state(installed.gpu) == "stopped", 60, "the host to be off", every=0.2)
     assert world.machine(installed.gpu)["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
-    awake(world)

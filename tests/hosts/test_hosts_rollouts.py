@@ -113,6 +113,7 @@ def test_a_release_whose_check_fails_and_a_stream_that_it_had_taken(rollouts: Ro
         world.must(world.gpu, f"touch {GATE}")
         live.wait_closed()
     assert live.heard.close_code == 1012
+    assert "NOTICE" in live.heard.statuses(), "it was told before"
     assert word_error_rate(said(SHORT), live.heard.text()) <= 0.15, "its last words came first"
     done = over(world, rollout)
     assert done["state"] == "rolled_back"
@@ -172,7 +173,7 @@ def test_a_lost_command_and_one_that_timed_out(rollouts: Rollouts) -> None:
     rollout = roll_out(world, hangs)
     wait_in(world, rollout, "verify")
     wait_until(lambda: world.run(world.gpu, f"test -e {GATE}.hangs")[0] == 0, 30, "the check to hang")
-    world.stack.advance(301)
+    world.let_pass(301)
     late = over(world, rollout)
     assert late["state"] == "rolled_back"
     assert late["verdict"] == f"verify on {world.gpu}: it timed out: no end within 300 s; taken back"

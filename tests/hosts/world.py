@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import http.server
-import json
 import subprocess
-import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,11 +15,14 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import ClientError
 
+from gpu_bootstrap.hostlink.edge import EDGE_LOOK_S
 from tests.stack import Stack, start_stack
 from tests.waiting import wait_until
 from whisperctl.local.nspawn import entering
 
 BOOT_S = 60.0
+STEP_S = 100.0
+"""Less than what a host may be silent before the control plane gives it up."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,35 @@ class World:
         with contextlib.suppress(ClientError):
             self.client("ec2").stop_instances(InstanceIds=[instance_id])
         wait_until(lambda: self.state(instance_id) == "stopped", BOOT_S, f"{instance_id} to stop", every=0.2)
+
+    # Time
+
+    def now(self) -> float:
+        """By the stand-in's clock, in epoch seconds."""
+        return datetime.fromisoformat(self.stack.status()["now"]).timestamp()
+
+    def let_pass(self, seconds: float, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Move the stand-in's clock on, STEP_S at most at a time, each host that is awake reporting in between.
+
+        A jump over more would look like hosts that were silent. `meanwhile` is called before each step.
+        """
+        end = self.now() + seconds
+        while (left := end - self.now()) > 0:
+            meanwhile()
+            self.stack.advance(min(left, STEP_S))
+            told = functools.partial(self._reported_since, self.now())
+            wait_until(told, 60, "the hosts' reports", every=0.2)
+
+    def settle(self) -> None:
+        """Until what the hosts have said, the edge's look at the GPU hosts included, is of now or later."""
+        told = functools.partial(self._reported_since, self.now() + EDGE_LOOK_S)
+        wait_until(told, 60, "the hosts' next reports", every=0.2)
+
+    def _reported_since(self, moment: float) -> bool:
+        status = self.stack.status()
+        awake = [host for host in (status["gpu"], status["edge"]) if host and host["state"] == "running"]
+        told = [host["reported_at"] for host in awake]
+        return all(one is not None and datetime.fromisoformat(one).timestamp() >= moment for one in told)
 
     # Inside a host
 
@@ -148,31 +177,3 @@ def start_world(state_dir: Path, *options: str, **settings: str) -> Iterator[Wor
         world = World(stack)
         wait_until(lambda: world.booted(world.edge), BOOT_S, "the edge host to boot", every=0.1)
         yield world
-
-
-@contextlib.contextmanager
-def served(directory: Path, address: str) -> Iterator[str]:
-    """Serve a directory's files on an address of this machine; yields the base URL."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's names
-            """Hundreds of wheels are no news."""
-
-    server = http.server.ThreadingHTTPServer((address, 0), functools.partial(Quiet, directory=str(directory)))
-    thread = threading.Thread(target=server.serve_forever, name="files", daemon=True)
-    thread.start()
-    try:
-        yield f"http://{address}:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
-
-
-def about(state_dir: Path) -> dict[str, Any]:
-    """What stack.json says."""
-    return dict(json.loads((state_dir / "stack.json").read_text()))
-
-
-def seconds(since: float) -> float:
-    return time.monotonic() - since
