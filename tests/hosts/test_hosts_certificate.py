@@ -19,7 +19,7 @@ from tests.hosts.deploying import deploy, settings_of
 from tests.waiting import wait_until
 from whisperctl.local.preflight import find_caddy, free_port
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.endurance]
+pytestmark = pytest.mark.timeout(600)
 ROOT_THERE = "/etc/whisperlive-edge/authority.pem"
 
 

@@ -20,7 +20,7 @@ from tests.stack import ROOT, whisperctl
 from tests.waiting import wait_until
 from tests.wss import SHORT, Heard, dial, handshake, listen, said, word_error_rate
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.endurance]
+pytestmark = pytest.mark.timeout(600)
 REPORT_S = 5.0
 """Between two reports of a host that is awake."""
 CONTROL = "/run/whisperlive/control.json"
@@ -49,6 +49,7 @@ def run_of_service(world: World) -> str:
     return world.must(world.gpu, "systemctl show -P InvocationID whisperlive")
 
 
+@pytest.mark.endurance
 def test_a_restart_is_announced_to_the_speaker_within_two_reports(installed: Installed) -> None:
     world = up(installed)
     run = run_of_service(world)
@@ -57,7 +58,9 @@ def test_a_restart_is_announced_to_the_speaker_within_two_reports(installed: Ins
         asked = time.monotonic()
         ctl(world, "restart", "gpu")
         notice = live.wait_for("NOTICE", 2 * REPORT_S + 5)
-        assert live.moment_of("NOTICE") - asked <= 2 * REPORT_S
+        took = live.moment_of("NOTICE") - asked
+        sys.stdout.write(f"from `whisperctl restart gpu` to the speaker's NOTICE: {took:.1f} s\n")
+        assert took <= 2 * REPORT_S
         assert notice["closing_at"]
         live.speak()
         live.wait_closed()
@@ -71,6 +74,7 @@ def test_a_restart_is_announced_to_the_speaker_within_two_reports(installed: Ins
     world.stack.wait_phase("ready", 60)
 
 
+@pytest.mark.endurance
 def test_keys_are_rotated_while_a_stream_lives(installed: Installed) -> None:
     world = up(installed)
     session = open_session(world)
@@ -173,6 +177,7 @@ def answered_at(world: World) -> float:
     return float(json.loads(world.must(world.gpu, "cat /run/whisperlive/deadman.json"))["answered_at"] or 0.0)
 
 
+@pytest.mark.endurance
 def test_a_host_that_nobody_answers_powers_itself_off_but_not_under_a_stream(installed: Installed) -> None:
     world = up(installed)
     gateway = world.bridge_address

@@ -16,7 +16,7 @@ from tests.hosts.world import World
 from tests.waiting import wait_until
 from tests.wss import SHORT, said, word_error_rate
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.endurance]
+pytestmark = pytest.mark.timeout(600)
 GATE = "/run/may-go-on"
 
 
@@ -76,6 +76,7 @@ def test_a_release_whose_service_does_not_start(rollouts: Rollouts) -> None:
     rollouts.goes_on_serving()
 
 
+@pytest.mark.endurance
 def test_a_model_that_is_no_model_does_not_start_and_one_that_came_corrupt_is_not_staged(rollouts: Rollouts) -> None:
     world = rollouts.world
     path = f"models/{MODEL}/model.bin"
@@ -125,6 +126,7 @@ def test_a_release_whose_check_fails_and_a_stream_that_it_had_taken(rollouts: Ro
     assert report["wer"] <= 0.15, report["transcript"]
 
 
+@pytest.mark.endurance
 def test_a_stream_that_began_before_is_waited_for(rollouts: Rollouts) -> None:
     """A rollout is refused while somebody speaks; and who begins meanwhile is let finish."""
     world = rollouts.world
@@ -152,6 +154,7 @@ def _waits_for_streams(world: World, rollout: dict[str, Any]) -> bool:
     return bool(last["name"] == "activate" and last["waits_for"] == "live streams to end")
 
 
+@pytest.mark.endurance
 def test_a_lost_command_and_one_that_timed_out(rollouts: Rollouts) -> None:
     world = rollouts.world
     world.stack.faults(commands=[{"document": "local-release", "status": "Lost", "comment": "stage *"}])
@@ -182,6 +185,7 @@ def test_a_lost_command_and_one_that_timed_out(rollouts: Rollouts) -> None:
     rollouts.succeeds(roll_out(world, next_one), next_one)
 
 
+@pytest.mark.endurance
 def test_a_host_that_is_powered_off_in_the_middle_then_an_agent_that_is_late(rollouts: Rollouts) -> None:
     world = rollouts.world
     cut = rollouts.variant(with_script("install.sh", "systemctl poweroff", "sleep infinity"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -100,6 +102,8 @@ def test_a_second_host_joins_and_the_first_one_drains(installed: Installed, aged
         notice = leaving.wait_for("NOTICE", FOLLOWS_S + 10)
         assert "hard maximum" in notice["reason"]
         wait_until(lambda: upstreams(world) == {second}, FOLLOWS_S, "the edge to follow", every=0.2)
+        took = time.monotonic() - leaving.moment_of("NOTICE")
+        sys.stdout.write(f"from the speaker's NOTICE to an edge that forwards to the other host only: {took:.1f} s\n")
         leaving.speak()
         wait_beside(world, [one, other], aged + 1 - world.now())
         leaving.wait_closed()
