@@ -4,7 +4,7 @@
     python -m tests.terminal --html F   the same runs in colour, to be looked at
 
 tmux is the terminal, of 110 columns: what is written is what stands there in the end, with everything that was
-rewritten on the way gone. Needs tmux (apt-get install tmux).
+rewritten on the way gone. Needs tmux (apt-get install tmux), and root for the hosts of the account.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from whisperctl.errors import EXIT_CODES
 
 PAGE = ROOT / "docs" / "whisperctl.md"
 COLUMNS, LINES = 110, 60
+PROMPT = re.compile(r"(  \w+|AWS region|This cannot .*)( \[.*\])?:")
 PATIENCE_S = 150.0
 
 
@@ -52,10 +53,12 @@ class Shown:
 class Terminal:
     """A tmux server of its own; each command runs in a fresh window of it."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], place: Path = ROOT) -> None:
+        """`place`: where the commands run; `folder`: for what the terminal itself needs."""
         self._tmux = ["tmux", "-f", "/dev/null", "-S", str(folder / "tmux")]
         self._environment = environment
         self._folder = folder
+        self._place = place
         self._number = 0
         # A server whose last session ends goes away, and whoever comes then finds it half gone.
         self._ask("new-session", "-d", "-s", "keep", "cat")
@@ -70,9 +73,20 @@ class Terminal:
         ).stdout
 
     def shown(
-        self, arguments: list[str], line: str, *, keys: str = "", stop_s: float = 0, token: str | None = None
+        self,
+        arguments: list[str],
+        line: str,
+        *,
+        keys: str = "",
+        stop_s: float = 0,
+        token: str | None = None,
+        answers: Sequence[str] = (),
+        patience_s: float = PATIENCE_S,
     ) -> Shown:
-        """Run whisperctl; `keys` are typed once it asks, Ctrl-C comes so many seconds after its first word."""
+        """Run whisperctl; `keys` are typed once it asks, `answers` one at each prompt, Ctrl-C comes so many seconds
+
+        after its first word.
+        """
         self._number += 1
         name, ended = f"run{self._number}", self._folder / f"code{self._number}"
         environment = self._environment | ({"WHISPERCTL_TOKEN": token} if token else {})
@@ -80,22 +94,33 @@ class Terminal:
                               sys.executable, "-m", "whisperctl", *arguments])  # fmt: skip
         # The shell outlives Ctrl-C and the command, so that the screen stays to be read.
         script = f"trap : INT; {command}; echo $? >{ended}.new; mv {ended}.new {ended}; exec sleep 3600"
-        self._ask("new-session", "-d", "-s", name, "-x", str(COLUMNS), "-y", str(LINES), "-c", str(ROOT), script)
+        size = ("-x", str(COLUMNS), "-y", str(LINES))
+        self._ask("new-session", "-d", "-s", name, *size, "-c", str(self._place), script)
         try:
             if keys or stop_s:
                 wait_until(lambda: self._ask("capture-pane", "-p", "-t", name).strip(), PATIENCE_S, "a first word")
             if keys:
                 self._ask("send-keys", "-t", name, "-l", keys)
                 self._ask("send-keys", "-t", name, "Enter")
+            for number, answer in enumerate(answers, 1):
+                wait_until(lambda: self._asks(name) == number, patience_s, f"prompt {number}", every=0.05)  # noqa: B023
+                self._ask("send-keys", "-t", name, "-l", answer)
+                self._ask("send-keys", "-t", name, "Enter")
             if stop_s:
                 time.sleep(stop_s)
                 self._ask("send-keys", "-t", name, "C-c")
-            wait_until(ended.exists, PATIENCE_S, f"the end of {line}", every=0.1)
+            wait_until(ended.exists, patience_s, f"the end of {line}", every=0.1)
             all_of_it = ["capture-pane", "-p", "-J", "-S", "-", "-t", name]
             plain, coloured = self._ask(*all_of_it), self._ask(*all_of_it, "-e")
         finally:
             self._ask("kill-session", "-t", name)
         return Shown(line, _lines(plain), int(ended.read_text()), "\n".join(_lines(coloured)))
+
+
+    def _asks(self, name: str) -> int:
+        """How many prompts there were, where the last line is one that waits; else 0."""
+        lines = _lines(self._ask("capture-pane", "-p", "-J", "-S", "-", "-t", name))
+        return sum(bool(PROMPT.match(one)) for one in lines) if lines and lines[-1].endswith(":") else 0
 
 
 def _lines(text: str) -> list[str]:
@@ -216,6 +241,13 @@ terminal only.
 | code | means |
 |---|---|
 """
+ACCOUNT = """
+## From an empty account and back
+
+Run in a [rehearsal's account](first-deploy.md), whose machines are real hosts with systemd on this machine: the
+commands, the releases, what is installed and the spoken word are real, AWS is the stand-in.
+"""
+MANY = re.compile(r"\s*\d+\s+(create|delete) complete|\s+(uploading) |(Add)  ")
 COMPLETION = """
 Completion: `whisperctl completion bash > ~/.local/share/bash-completion/completions/whisperctl`, or
 `whisperctl completion zsh > "${fpath[1]}/_whisperctl"`, or
@@ -223,9 +255,13 @@ Completion: `whisperctl completion bash > ~/.local/share/bash-completion/complet
 """
 
 
-def page(script: Script, mistakes: list[tuple[str, Shown]]) -> str:
+def page(script: Script, mistakes: list[tuple[str, Shown]], account: Sequence[tuple[str, Shown]]) -> str:
     """The whole page."""
-    out = [HEAD, *(f"| {code} | {words} |\n" for code, words in EXIT_CODES.items()), "\n## Each command\n"]
+    out = [HEAD, *(f"| {code} | {words} |\n" for code, words in EXIT_CODES.items()), ACCOUNT]
+    for about, one in account:
+        out += [f"\n{about}\n", "\n```\n$ ", one.line, "\n", *(f"{line}\n" for line in shortened(one.screen))]
+        out += ["```\n", f"\nExit code {one.code}.\n" if one.code else ""]
+    out.append("\n## Each command\n")
     for about, one in script.runs:
         out += [f"\n{about}\n" if about else "", "\n```\n$ ", one.line, "\n"]
         lines = one.screen if "completion" not in one.line else [*one.screen[:4], "…"]
@@ -250,6 +286,25 @@ def veiled(text: str, script: Script) -> str:
     return re.sub(r"127\.0\.0\.1:\d{4,5}", "127.0.0.1:8080", text)
 
 
+def shortened(lines: Sequence[str]) -> list[str]:
+    """Of many lines of one kind (a resource, a file that is sent) the first two and the last."""
+    kept: list[str] = []
+    for at, line in enumerate(lines):
+        kind = _kind(line)
+        near = [_kind(one) for one in (*lines[max(0, at - 2) : at], *lines[at + 1 : at + 2])]
+        if kind and len(near) == 3 and all(one == kind for one in near):
+            kept += [] if kept[-1] == "…" else ["…"]
+        else:
+            kept.append(line)
+    return kept
+
+
+def _kind(line: str) -> str:
+    """The words that lines of one kind have in common; empty where it is the only one."""
+    found = MANY.match(line)
+    return found[1] or found[2] or found[3] if found else ""
+
+
 def picture(runs: list[Shown]) -> str:
     """All runs as one HTML page, in the terminal's colours."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
@@ -257,6 +312,14 @@ def picture(runs: list[Shown]) -> str:
         console.print(Text(f"$ {one.line}", style="bold cyan"))
         console.print(Text.from_ansi(one.coloured), "")
     return console.export_html(theme=MONOKAI)
+
+
+def rehearse(folder: Path) -> list[tuple[str, Shown]]:
+    """The commands that bring a stack into an empty account and out of it, in a terminal."""
+    from tests.terminal_account import Rehearsal
+
+    with Rehearsal(folder / "account") as rehearsal:
+        return rehearsal.play()
 
 
 def main() -> None:
@@ -272,10 +335,11 @@ def main() -> None:
                 script.play()
             finally:
                 script.terminal.close()
-            text = page(script, mistakes)
+            account = rehearse(folder)
+            text = page(script, mistakes, account)
         PAGE.write_text(text)
         if options.html:
-            options.html.write_text(picture([one for _, one in [*script.runs, *mistakes]]))
+            options.html.write_text(picture([one for _, one in [*account, *script.runs, *mistakes]]))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

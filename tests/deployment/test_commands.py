@@ -14,6 +14,7 @@ import pytest
 
 from tests.deployment.commands import Operator
 from tests.deployment.world import STACK, World, empty_account
+from whisperctl.commands.up import show
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("an account and its operator")]
 
@@ -88,7 +89,9 @@ def test_from_nothing_to_a_stack_and_back_with_the_commands(operator: Operator, 
     assert again.stdout.startswith(f"{STACK} is as it should be: https://")
     assert again.stdout.endswith("; nothing was changed\n")
     assert writes(world.calls()[before:]) == ["CreateChangeSet", "DeleteChangeSet"]
-    assert operator.told("up --no-check")["changed"] is False
+    assert "nobody is told" not in up.stderr
+    told = operator.told("up --no-check")
+    assert (told["changed"], told["told"]) == (False, ["e-mail", "webhook"])
     assert operator.done("up --plan") == "nothing to change\n"
 
     operator.done("init --set LogRetentionDays=90 --yes")
@@ -125,6 +128,13 @@ def take_down(operator: Operator, world: World) -> None:
     again = operator.run(f"destroy --confirm {STACK}")
     assert again.returncode == 0, again.stderr
     assert again.stdout == f"nothing of {STACK} is left\n"
+
+
+def test_up_says_where_nobody_is_told_of_failures(capsys: pytest.CaptureFixture[str]) -> None:
+    report = {"stack": STACK, "stage": "prod", "region": "us-east-1", "changed": True}
+    for told, hint in (([], True), (["webhook"], False)):
+        show({**report, "outputs": {"EdgeUrl": "https://e"}, "told": told}, False)
+        assert ("whisperctl notify webhook --stage prod" in capsys.readouterr().err) is hint
 
 
 def test_init_where_nobody_can_be_asked_says_what_is_missing(operator: Operator) -> None:

@@ -17,7 +17,9 @@ CODES = "Exit codes: 0 nothing is left, 1 failed, 2 usage, 3 refused, 5 AWS not 
 
 
 @click.command(epilog=f"Example: whisperctl destroy --confirm whisperlive-prod\n\n{CODES}")
-@click.option("--plan", is_flag=True, help="Show what is there and what it costs; change nothing.")
+@click.option(
+    "--plan", "--dry-run", "plan", is_flag=True, help="Show what is there and what it costs; change nothing."
+)
 @click.option("--confirm", metavar="STACK", help="The stack's name, in place of being asked for it.")
 @click.option(
     "--keep",

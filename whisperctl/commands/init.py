@@ -24,7 +24,7 @@ from whisperctl.deployment.settings import (
     template_parameters,
 )
 from whisperctl.errors import UsageError
-from whisperctl.output import errors_as_json, note, print_json
+from whisperctl.output import dry_run_option, errors_as_json, note, planned, print_json
 from whisperctl.stack import stack_name_of
 
 CODES = "Exit codes: 0 done, 1 failed, 2 usage, 3 refused, 5 AWS not reachable."
@@ -67,6 +67,7 @@ def question_options(command: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="Where the answers are kept.",
 )
+@dry_run_option
 @click.option("--json", "as_json", is_flag=True, help="Print the settings as JSON.")
 @errors_as_json
 def init(
@@ -79,6 +80,7 @@ def init(
     listing: bool,
     yes: bool,
     file: Path,
+    dry_run: bool,
     as_json: bool,
     **answers: str | None,
 ) -> None:
@@ -108,6 +110,10 @@ def init(
             interview(settings, given)
     settings.values |= {key: str(value) for key, value in given.items()}
     settings.check()
+    if dry_run:
+        would = f"write the settings of {settings.stack} in {settings.region} to {file}"
+        planned(would, as_json, settings=settings.values)
+        return
     settings.write(file)
     if as_json:
         print_json(

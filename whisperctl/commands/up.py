@@ -20,7 +20,9 @@ CODES = (
 
 
 @click.command(epilog=f"Example: whisperctl up --plan\n\n{CODES}")
-@click.option("--plan", is_flag=True, help="Show what would change in the stack, and change nothing of it.")
+@click.option(
+    "--plan", "--dry-run", "plan", is_flag=True, help="Show what would change in the stack; change nothing of it."
+)
 @click.option(
     "--replace", is_flag=True, help="Allow that a machine, the address, the table or the bucket is replaced."
 )
@@ -109,6 +111,9 @@ def show(report: dict[str, Any], as_json: bool) -> None:
         if "ca_cert" in report:
             lines.append(f"export WHISPERCTL_CA={report['ca_cert']}")
         click.echo("\n".join(["", "for the other commands:", *lines]))
+    if not report["told"]:
+        note("nobody is told of failures yet: `whisperctl init --email ADDRESS` and `whisperctl up`, or, for Slack,")
+        note(f"Teams or ntfy, `whisperctl notify webhook --stage {report['stage']}`")
 
 
 def heard(stack: Any) -> dict[str, Any]:

@@ -164,7 +164,11 @@ QUESTIONS = (
     ),
     Question("MonthlyBudget", "budget", "Monthly budget in dollars", "From 80 % of it a mail is sent. 0: none."),
     Question(
-        "NotifyEmail", "email", "Who is written to", "AWS asks this address once to confirm. Empty: nobody."
+        "NotifyEmail",
+        "email",
+        "Who is written to",
+        "AWS asks this address once to confirm. Empty: nobody. A webhook of Slack, Teams or ntfy is a secret and is "
+        "set once the stack is there: whisperctl notify webhook.",
     ),
 )
 OWN_DEFAULTS = {"model": "tiny.en", "profile": "cuda", "python": "3.12", "certificate": "", "clients": ""}

@@ -122,6 +122,7 @@ class Up:
             rolled = self._rollouts(seen.outputs, built, entry)
         with progress.phase("handover") as entry:
             self._hand_over(seen.outputs, rolled, entry)
+            self.report["told"] = self._told()
         return self.report
 
     # ---- package and stack --------------------------------------------------------------------------------------
@@ -356,6 +357,13 @@ class Up:
                 guest = issue(store, "speaker", now=time.time(), minutes=INVITE_MINUTES, label="first invite")
         self.report |= {"token": token, "invite": f"{outputs['EdgeUrl']}/#token={guest}", "changed": True}
         entry["what"] = "a token and an invite" + ("; the first word was heard" if self.tools.speak else "")
+
+    def _told(self) -> list[str]:
+        """By what people are told of failures: e-mail, webhook. Its address, a secret, is not read."""
+        named = [{"Key": "Name", "Values": [f"/{self.settings.stack}/webhook"]}]
+        with plainly():
+            found = self.cloud.client("ssm").describe_parameters(ParameterFilters=named)["Parameters"]
+        return (["e-mail"] if self.settings.get("NotifyEmail") else []) + (["webhook"] if found else [])
 
     def handed_over(self) -> None:
         """The token was shown: no later run makes another."""
