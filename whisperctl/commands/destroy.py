@@ -105,7 +105,8 @@ def confirmed(stack: str, given: str | None) -> None:
     if given is None:
         if not sys.stdin.isatty():
             raise UsageError(f"nobody is there to be asked: give --confirm {stack}")
-        given = click.prompt("This cannot be taken back. Type the stack's name to go on", default="", err=True)
+        asked = "This cannot be taken back. Type the stack's name to go on"
+        given = click.prompt(asked, default="", show_default=False, err=True)
     if given != stack:
         raise Refused(f"that is not {stack}: nothing was deleted")
 
