@@ -98,6 +98,7 @@ class Ssm:
         self._faults = faults
         self._ec2 = ec2
         self._agent_s = agent_s
+        self.delivered_after_s = DELIVERED_AFTER_S
         self._moto_lock = lock
         self._lock = threading.Lock()
         self._invocations: dict[str, list[Invocation]] = {}
@@ -222,7 +223,7 @@ class Ssm:
 
     def _carry_out(self, invocation: Invocation) -> None:
         fault = self._faults.of_command(invocation.document, invocation.comment)
-        if self._closed.wait(DELIVERED_AFTER_S):
+        if self._closed.wait(self.delivered_after_s):
             return
         while (fault is not None and fault.status == "Lost") or not self.online(invocation.instance_id):
             if invocation.cancelled.is_set():
