@@ -63,7 +63,8 @@ class EdgeClient(ServeClientFasterWhisper):  # type: ignore[misc]  # WhisperLive
             settled_times=min(3, max(2, handshake.same_output_threshold)),
             vad=handshake.use_vad,
         )
-        self._recogniser = Recogniser(self.audio, policy, Voice(handshake.vad_parameters).spans, self._decode)
+        voice = Voice(handshake.vad_parameters)
+        self._recogniser = Recogniser(self.audio, policy, voice.spans, self._decode, known_s=handshake.known_s)
         self._wishes = Wishes(
             language=None,
             task=handshake.task,

@@ -22,6 +22,7 @@ from gpu_bootstrap.names import short_name
 MAX_BYTES = 64 * 1024
 MAX_TEXT = 1000
 """Characters of initial_prompt and hotwords; prompts.fitting cuts them to Whisper's tokens."""
+MOST_KNOWN_S = 10.0
 VAD_PARAMETERS = {
     # name: (lowest, highest)
     "threshold": (0.01, 0.99),
@@ -68,6 +69,8 @@ class Handshake:
     vad_parameters: dict[str, float] = field(default_factory=dict)
     resumes: bool = False
     """Whether the client keeps what is not final and comes back with it when the server restarts."""
+    known_s: float = 0.0
+    """Seconds at the beginning that an earlier connection was done with: to be heard, and not to be said again."""
     warnings: tuple[str, ...] = ()
 
 
@@ -105,6 +108,7 @@ def parse(message: str | bytes) -> Handshake:
         hotwords=_prompt(options, "hotwords"),
         vad_parameters=_vad_parameters(options),
         resumes=_flag(options, "resumes", False),
+        known_s=_number(options, "known_s", 0, 0, MOST_KNOWN_S),
         warnings=tuple(_unserved(options)),
     )
 

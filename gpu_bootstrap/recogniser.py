@@ -65,6 +65,8 @@ Decode = Callable[[Samples, bool, str], Sequence[Piece]]
 """Samples, whether their words are final, and the text said before, to pieces in seconds from the first sample."""
 Listen = Callable[[Samples, float], list[Span]]
 """A window and the stream's second that it begins at, to where in it a voice is heard."""
+KNOWN_SLACK_S = 0.05
+"""A voice detector that begins in the middle of a word hears its end by so much otherwise."""
 ROUNDING_S = 0.5 / RATE
 """Two sums of the same samples differ in their last bits."""
 
@@ -79,10 +81,17 @@ class Early:
 
 
 class Recogniser:
-    """Reads the audio buffer from one thread; `step` says what is new."""
+    """Reads the audio buffer from one thread; `step` says what is new.
 
-    def __init__(self, audio: AudioBuffer, policy: Policy, listen: Listen, decode: Decode) -> None:
+    `known_s`: an earlier connection was done with so many seconds of it. Half a word that is heard again there would
+    be misheard, and be final.
+    """
+
+    def __init__(
+        self, audio: AudioBuffer, policy: Policy, listen: Listen, decode: Decode, *, known_s: float = 0.0
+    ) -> None:
         self._audio = audio
+        self._known_s = known_s
         self._policy = policy
         self._listen = listen
         self._decode = decode
@@ -120,6 +129,8 @@ class Recogniser:
         self._examined = base + length
         more = audio.received - self._examined > ROUNDING_S
         heard_at = self._listen(window, base) if policy.vad else [(0.0, length)]
+        if self._known_s:
+            return self._know(heard_at, base, length)
         speech = join(heard_at, BREATH_S)
         stretch = next_stretch(
             speech,
@@ -146,6 +157,18 @@ class Recogniser:
             self._examined = base  # the window grows with what waits already; no use in decoding it before
             return None
         return self._open(window, base, stretch, speech)
+
+    def _know(self, heard_at: Sequence[Span], base: float, length: float) -> Heard | None:
+        """Let go what was known before, unless somebody speaks on across its end: then all of it is heard again."""
+        at = self._known_s - base
+        if length < at + self._policy.step_s and not self._audio.finished:
+            return None
+        crossing = any(start < at - KNOWN_SLACK_S and end > at + KNOWN_SLACK_S for start, end in heard_at)
+        if not crossing:
+            self._audio.advance(at)
+        self._known_s = 0.0
+        self._examined = self._opened = self._audio.done
+        return Heard(self._audio.done)
 
     def _open(self, window: Samples, base: float, stretch: Stretch, speech: list[Span]) -> Heard | None:
         """Speech that goes on, as far as one can tell: decode it if it is time to."""

@@ -421,6 +421,7 @@ class Stream:
             "language": self._wish.language,
             "use_vad": True,
             "resumes": True,
+            "known_s": self._carrier.known,
         }
         if self._wish.model:
             wish["model"] = self._wish.model

@@ -155,7 +155,7 @@ json_values = st.recursive(
 FIELDS = [
     "uid", "language", "task", "model", "use_vad", "audio_format", "send_last_n_segments", "no_speech_thresh",
     "clip_audio", "same_output_threshold", "initial_prompt", "hotwords", "vad_parameters", "word_timestamps",
-    "enable_translation", "known_speakers",
+    "enable_translation", "known_speakers", "known_s", "resumes",
 ]  # fmt: skip
 
 

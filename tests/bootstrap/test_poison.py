@@ -46,6 +46,7 @@ fields = st.sampled_from(
         "uid", "language", "task", "model", "use_vad", "audio_format", "send_last_n_segments", "no_speech_thresh",
         "clip_audio", "same_output_threshold", "initial_prompt", "hotwords", "vad_parameters", "word_timestamps",
         "enable_translation", "target_language", "enable_diarization", "known_speakers", "max_speakers", "hf_token",
+        "known_s",
     ]
 )  # fmt: skip
 GOOD = {"uid": "poison", "language": "en", "task": "transcribe", "model": "tiny.en", "use_vad": True}

@@ -135,6 +135,7 @@ def test_a_dropped_stream_goes_on_and_loses_nothing(open_page: OpenPage, tmp_pat
         expect(page.locator("#detail")).to_have_text("Every word is final, 0.0 s lost.")
         assert _words(page) == EVERYTHING
         assert (server.wrong, len(server.offsets)) == ([], 2)
+        assert [said["known_s"] for said in server.handshakes] == [0, 1], "a second that is final is heard again"
         assert server.back_at[0] - server.broken_at[0] < 3
 
 

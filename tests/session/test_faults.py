@@ -57,6 +57,8 @@ def check(server: Scripted, source: RampSource, report: Report, *, reconnects: i
     assert (report.problem, report.lost_seconds, report.close_code) == (None, 0.0, 1000)
     assert report.reconnects == reconnects
     assert len(server.offsets) == reconnects + 1
+    assert all(0 <= said["known_s"] <= 1 for said in server.handshakes)
+    assert server.handshakes[0]["known_s"] == 0
     spoken = [text for start, _, text in server.lines if start < server.seconds]
     assert report.transcript.split() == " ".join(spoken).split(), "every word once"
     waits = [back - over for over, back in zip(server.broken_at, server.back_at, strict=True)]

@@ -37,6 +37,14 @@ def test_voice_detection_is_on_unless_the_client_says_otherwise() -> None:
     assert not shake(use_vad=False).use_vad
 
 
+def test_what_an_earlier_connection_was_done_with() -> None:
+    assert shake(known_s=1).known_s == 1.0
+    with pytest.raises(HandshakeError, match="known_s must be a number from 0 to 10"):
+        shake(known_s=11)
+    with pytest.raises(HandshakeError, match="known_s must be a number from 0 to 10"):
+        shake(known_s="all")
+
+
 @pytest.mark.parametrize(
     ("asked", "name"),
     [

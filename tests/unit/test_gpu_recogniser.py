@@ -19,7 +19,7 @@ from gpu_bootstrap.windows import Span
 class Speech:
     """Audio whose samples tell the second they are of, so that a decode can say which words it was given."""
 
-    def __init__(self, spans: list[Span], length: float, policy: Policy | None = None) -> None:
+    def __init__(self, spans: list[Span], length: float, policy: Policy | None = None, known_s: float = 0.0) -> None:
         self.spans = spans
         self.ramp: Samples = np.zeros(round(length * RATE), np.float32)
         for number, (start, end) in enumerate(spans):
@@ -28,7 +28,7 @@ class Speech:
         self.decodes: list[tuple[float, bool]] = []
         self.decoding: Callable[[], None] = lambda: None
         """What happens while a decode runs."""
-        self.recogniser = Recogniser(self.audio, policy or Policy(), self.listen, self.decode)
+        self.recogniser = Recogniser(self.audio, policy or Policy(), self.listen, self.decode, known_s=known_s)
 
     def listen(self, window: Samples, _base: float = 0.0) -> list[Span]:
         edges = np.flatnonzero(np.diff(np.concatenate([[False], window > 0, [False]]).astype(int)))
@@ -237,3 +237,27 @@ def test_open_words_are_not_decoded_when_a_pause_has_likely_begun() -> None:
     speech.decoding = lambda: begun.append(speech.audio.received)
     speech.run()
     assert not [at for at, (_, final) in zip(begun, speech.decodes, strict=True) if not final and at > 3.09]
+
+
+def test_the_rest_of_a_word_that_was_said_before_is_not_said_again() -> None:
+    speech = Speech([(0.0, 0.7), (1.2, 3.0)], 4.0, known_s=1.0)
+    heard = speech.run()
+    assert final_text(heard) == " word2 again2 more2 last2"
+    assert {found.base for found in heard if found.final} == {1.0}, "it is read from where the one before was done"
+    assert all(length <= 2.4 for length, _ in speech.decodes), "and not together with what was before"
+
+
+def test_who_speaks_on_across_the_end_of_what_was_known_is_heard_from_the_beginning() -> None:
+    speech = Speech([(0.0, 3.0)], 4.0, known_s=1.0)
+    heard = speech.run()
+    assert final_text(heard) == said(speech.spans)
+    assert heard[0].base == 0.0
+    backlog = Speech([(0.0, 3.0)], 4.0, known_s=1.0)
+    assert final_text(backlog.run(4.0)) == said(speech.spans)
+
+
+def test_a_stream_that_ends_with_what_was_known_says_nothing() -> None:
+    speech = Speech([(0.0, 0.7)], 1.0, known_s=1.0)
+    assert final_text(speech.run()) == ""
+    assert speech.decodes == []
+    assert speech.audio.done == 1.0

@@ -171,6 +171,11 @@ class Carrier:
         return max(0, self.confirmed - OVERLAP)
 
     @property
+    def known(self) -> float:
+        """Seconds that a connection which says hello now is to hear again, though all was said of them; or more."""
+        return (self.confirmed - self.keep_from) / RATE
+
+    @property
     def sent(self) -> int:
         """Number after the newest sample that was sent."""
         return self._current.next_sample if self._current else self.confirmed

@@ -115,6 +115,11 @@ export class Carrier {
     return Math.max(0, this.confirmed - OVERLAP);
   }
 
+  /** Seconds that a connection which says hello now is to hear again, though all was said of them; it may be more. */
+  get known() {
+    return (this.confirmed - this.keepFrom) / RATE;
+  }
+
   /** Audio does not get to the server as fast as it comes; it is kept. */
   get slowNetwork() {
     return this.#held;

@@ -115,7 +115,7 @@ export class LosslessStream {
         this.#connect(effect.conn);
         break;
       case "hello":
-        this.#wires.get(effect.conn).send(hello(this.#session));
+        this.#wires.get(effect.conn).send(hello(this.#session, this.#carrier.known));
         break;
       case "audio":
         this.#wires.get(effect.conn).send(this.#ring.read(effect.first, effect.count), 4 * effect.count);
@@ -177,7 +177,7 @@ export class LosslessStream {
 }
 
 /** WhisperLive's handshake. */
-function hello({ id, language = null, task = "transcribe", model = null, wordTimes = false }) {
-  const wish = { uid: id, task, language, use_vad: true, resumes: true };
+function hello({ id, language = null, task = "transcribe", model = null, wordTimes = false }, known) {
+  const wish = { uid: id, task, language, use_vad: true, resumes: true, known_s: known };
   return JSON.stringify({ ...wish, ...(model ? { model } : {}), ...(wordTimes ? { word_timestamps: true } : {}) });
 }
