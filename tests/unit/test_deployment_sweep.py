@@ -15,6 +15,7 @@ from whisperctl.deployment.cloud import TAG
 from whisperctl.deployment.keep import About, check, read_about, unfinished
 from whisperctl.deployment.kinds import KINDS
 from whisperctl.deployment.sweep import unknown
+from whisperctl.deployment.things import Look
 from whisperctl.errors import UsageError
 
 STACK = "whisperlive-prod"
@@ -72,7 +73,7 @@ class Account:
 @pytest.mark.parametrize("kind", LISTED)
 def test_a_thing_of_the_tagging_api_is_one_while_its_own_service_says_so(kind: str) -> None:
     there: Any = Account(list(LISTED.values()), Service({TAG: STACK}))
-    (found,) = KINDS[kind].find(there, STACK)
+    (found,) = KINDS[kind].find(Look(there, STACK))
     assert found.kind == kind
     KINDS[kind].delete(there, found)
     operation, asked = there.service.calls[-1]
@@ -82,11 +83,12 @@ def test_a_thing_of_the_tagging_api_is_one_while_its_own_service_says_so(kind: s
     assert name in (LISTED[kind], LISTED[kind].rpartition("/")[2], LISTED[kind].rpartition(":")[2], "a1b2c3d4e5")
     for refusal in REFUSALS:
         gone: Any = Account(list(LISTED.values()), Service(None, refusal))
-        assert list(KINDS[kind].find(gone, STACK)) == [], "the tagging API forgets late"
+        assert list(KINDS[kind].find(Look(gone, STACK))) == [], "the tagging API forgets late"
     anothers: Any = Account(list(LISTED.values()), Service({TAG: "another"}))
-    assert list(KINDS[kind].find(anothers, STACK)) == []
+    assert list(KINDS[kind].find(Look(anothers, STACK))) == []
+    refused: Any = Account(list(LISTED.values()), Service(None, "AccessDenied"))
     with pytest.raises(ClientError):
-        list(KINDS[kind].find(Account(list(LISTED.values()), Service(None, "AccessDenied")), STACK))  # type: ignore[arg-type]
+        list(KINDS[kind].find(Look(refused, STACK)))
 
 
 def test_what_is_of_no_kind_is_named() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from whisperctl.deployment.cloud import TAG, Cloud, error_code
-from whisperctl.deployment.things import Kind, Thing, arns
+from whisperctl.deployment.things import Kind, Look, Thing
 
 GONE = ("NotFound", "NoSuch", "InvalidDocument", "NonExistent", "ResourceNotFound", "InvalidID", "InvalidResourceId")
 """Words of the codes by which services say that a thing is not there."""
@@ -40,48 +40,48 @@ class Listed:
     by_name: bool = False
     """The argument takes the name instead."""
 
-    def __call__(self, cloud: Cloud, stack: str) -> Iterator[Thing]:
+    def __call__(self, look: Look) -> Iterator[Thing]:
         from botocore.exceptions import ClientError
 
-        for arn in arns(cloud, stack):
+        for arn in look.arns:
             if self.part not in arn:
                 continue
             name = arn.split(":", 5)[5].removeprefix(self.prefix)
             asked = {self.argument: name if self.by_name else arn, **self.given}
             try:
-                held = getattr(cloud.client(self.service), self.operation)(**asked)[self.answer]
+                held = getattr(look.client(self.service), self.operation)(**asked)[self.answer]
             except ClientError as error:
                 if is_gone(error):
                     continue
                 raise
             tags = held if isinstance(held, Mapping) else {one["Key"]: one["Value"] for one in held}
-            if tags.get(TAG) == stack:
+            if tags.get(TAG) == look.stack:
                 yield Thing(self.kind, name, arn)
 
 
-def bucket_is_ours(cloud: Cloud, bucket: str, stack: str) -> bool:
+def bucket_is_ours(look: Look, bucket: str) -> bool:
     """Whether the bucket itself says that it is the stack's."""
     from botocore.exceptions import ClientError
 
     try:
-        tags = cloud.client("s3").get_bucket_tagging(Bucket=bucket)["TagSet"]
+        tags = look.client("s3").get_bucket_tagging(Bucket=bucket)["TagSet"]
     except ClientError as error:
         if error_code(error) in ("NoSuchBucket", "NoSuchTagSet", "404"):
             return False
         raise
-    return {"Key": TAG, "Value": stack} in tags
+    return {"Key": TAG, "Value": look.stack} in tags
 
 
-def _buckets(cloud: Cloud, stack: str) -> Iterator[Thing]:
+def _buckets(look: Look) -> Iterator[Thing]:
     """By listing: a bucket that is a minute old must not be missed."""
     own = [
         str(one["Name"])
-        for one in cloud.client("s3").list_buckets()["Buckets"]
-        if str(one["Name"]).startswith(stack)
+        for one in look.client("s3").list_buckets()["Buckets"]
+        if str(one["Name"]).startswith(look.stack)
     ]
-    listed = [arn.rpartition(":")[2] for arn in arns(cloud, stack) if ":s3:::" in arn]
+    listed = [arn.rpartition(":")[2] for arn in look.arns if ":s3:::" in arn]
     for name in dict.fromkeys([*own, *listed]):
-        if bucket_is_ours(cloud, name, stack):
+        if bucket_is_ours(look, name):
             yield Thing("bucket", name)
 
 
@@ -101,34 +101,34 @@ def _empty_and_delete(cloud: Cloud, thing: Thing) -> None:
     s3.delete_bucket(Bucket=thing.id)
 
 
-def _tables(cloud: Cloud, stack: str) -> Iterator[Thing]:
+def _tables(look: Look) -> Iterator[Thing]:
     """The table is called as the stack is; the tag decides."""
     from botocore.exceptions import ClientError
 
-    dynamodb = cloud.client("dynamodb")
+    dynamodb = look.client("dynamodb")
     try:
-        arn = dynamodb.describe_table(TableName=stack)["Table"]["TableArn"]
+        arn = dynamodb.describe_table(TableName=look.stack)["Table"]["TableArn"]
         tags = dynamodb.list_tags_of_resource(ResourceArn=arn)["Tags"]
     except ClientError as error:
         if error_code(error) == "ResourceNotFoundException":
             return
         raise
-    if {"Key": TAG, "Value": stack} in tags:
-        yield Thing("table", stack)
+    if {"Key": TAG, "Value": look.stack} in tags:
+        yield Thing("table", look.stack)
 
 
-def _log_groups(cloud: Cloud, stack: str) -> Iterator[Thing]:
+def _log_groups(look: Look) -> Iterator[Thing]:
     """By the names that the template gives them, which are there at once, and by the tagging API."""
-    logs = cloud.client("logs")
+    logs = look.client("logs")
     found: dict[str, str] = {}
-    for prefix in (f"/aws/lambda/{stack}-", f"/aws/apigateway/{stack}"):
+    for prefix in (f"/aws/lambda/{look.stack}-", f"/aws/apigateway/{look.stack}"):
         for page in logs.get_paginator("describe_log_groups").paginate(logGroupNamePrefix=prefix):
             found |= {str(one["logGroupName"]): str(one["arn"]).removesuffix(":*") for one in page["logGroups"]}
-    for arn in arns(cloud, stack):
+    for arn in look.arns:
         if ":log-group:" in arn:
             found.setdefault(arn.partition(":log-group:")[2].removesuffix(":*"), arn.removesuffix(":*"))
     for name, arn in found.items():
-        if _carries(logs, arn, stack):
+        if _carries(logs, arn, look.stack):
             yield Thing("log group", name)
 
 
@@ -147,14 +147,14 @@ def _delete_table(cloud: Cloud, thing: Thing) -> None:
     cloud.client("dynamodb").delete_table(TableName=thing.id)
 
 
-def _roles(cloud: Cloud, stack: str) -> Iterator[Thing]:
+def _roles(look: Look) -> Iterator[Thing]:
     """By the names that CloudFormation gives them: the tagging API does not know roles."""
-    iam = cloud.client("iam")
+    iam = look.client("iam")
     for page in iam.get_paginator("list_roles").paginate():
         for one in page["Roles"]:
             name = str(one["RoleName"])
-            if name.startswith(f"{stack}-") and _role_is_ours(iam, name, stack):
-                yield Thing("role", name, stack)
+            if name.startswith(f"{look.stack}-") and _role_is_ours(iam, name, look.stack):
+                yield Thing("role", name, look.stack)
 
 
 def _role_is_ours(iam: Any, name: str, stack: str) -> bool:
@@ -183,9 +183,9 @@ def _delete_role(cloud: Cloud, thing: Thing) -> None:
     iam.delete_role(RoleName=thing.id)
 
 
-def _parameters(cloud: Cloud, stack: str) -> Iterator[Thing]:
-    pages = cloud.client("ssm").get_paginator("describe_parameters")
-    for page in pages.paginate(ParameterFilters=[{"Key": f"tag:{TAG}", "Values": [stack]}]):
+def _parameters(look: Look) -> Iterator[Thing]:
+    pages = look.client("ssm").get_paginator("describe_parameters")
+    for page in pages.paginate(ParameterFilters=[{"Key": f"tag:{TAG}", "Values": [look.stack]}]):
         for one in page["Parameters"]:
             yield Thing("parameter", str(one["Name"]))
 

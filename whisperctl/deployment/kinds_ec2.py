@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from whisperctl.deployment.cloud import TAG, Cloud, plainly
-from whisperctl.deployment.things import Kind, Thing
+from whisperctl.deployment.things import Kind, Look, Thing
 
 
 def _ec2(kind: str, operation: str, listed: str, identity: str, delete: str, argument: str) -> Kind:
-    def find(cloud: Cloud, stack: str) -> Iterator[Thing]:
-        filters = [{"Name": f"tag:{TAG}", "Values": [stack]}]
-        client = cloud.client("ec2")
+    def find(look: Look) -> Iterator[Thing]:
+        filters = [{"Name": f"tag:{TAG}", "Values": [look.stack]}]
+        client = look.client("ec2")
         pages = (
             client.get_paginator(operation).paginate(Filters=filters)
             if client.can_paginate(operation)
@@ -29,18 +29,18 @@ MADE_BY = "aws:cloudformation:stack-name"
 """The tag that AWS itself puts on what a stack makes, and that nobody else can."""
 
 
-def _described(cloud: Cloud, stack: str) -> Iterator[dict[str, Any]]:
+def _described(look: Look) -> Iterator[dict[str, Any]]:
     filters = [
-        {"Name": f"tag:{TAG}", "Values": [stack]},
+        {"Name": f"tag:{TAG}", "Values": [look.stack]},
         {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped", "shutting-down"]},
     ]
-    for page in cloud.client("ec2").get_paginator("describe_instances").paginate(Filters=filters):
+    for page in look.client("ec2").get_paginator("describe_instances").paginate(Filters=filters):
         for reservation in page["Reservations"]:
             yield from reservation["Instances"]
 
 
-def _machines(cloud: Cloud, stack: str) -> Iterator[Thing]:
-    for one in _described(cloud, stack):
+def _machines(look: Look) -> Iterator[Thing]:
+    for one in _described(look):
         yield Thing("machine", str(one["InstanceId"]), str(one["InstanceType"]))
 
 
@@ -49,29 +49,29 @@ def not_ours(cloud: Cloud, stack: str) -> list[str]:
     with plainly():
         return [
             str(one["InstanceId"])
-            for one in _described(cloud, stack)
+            for one in _described(Look(cloud, stack))
             if MADE_BY not in {tag["Key"] for tag in one.get("Tags", [])}
         ]
 
 
-def _images(cloud: Cloud, stack: str) -> Iterator[Thing]:
-    filters = [{"Name": f"tag:{TAG}", "Values": [stack]}]
-    for page in cloud.client("ec2").get_paginator("describe_images").paginate(Filters=filters, Owners=["self"]):
+def _images(look: Look) -> Iterator[Thing]:
+    filters = [{"Name": f"tag:{TAG}", "Values": [look.stack]}]
+    for page in look.client("ec2").get_paginator("describe_images").paginate(Filters=filters, Owners=["self"]):
         for one in page["Images"]:
             yield Thing("image", str(one["ImageId"]))
 
 
-def _snapshots(cloud: Cloud, stack: str) -> Iterator[Thing]:
-    filters = [{"Name": f"tag:{TAG}", "Values": [stack]}]
+def _snapshots(look: Look) -> Iterator[Thing]:
+    filters = [{"Name": f"tag:{TAG}", "Values": [look.stack]}]
     for page in (
-        cloud.client("ec2").get_paginator("describe_snapshots").paginate(Filters=filters, OwnerIds=["self"])
+        look.client("ec2").get_paginator("describe_snapshots").paginate(Filters=filters, OwnerIds=["self"])
     ):
         for one in page["Snapshots"]:
             yield Thing("snapshot", str(one["SnapshotId"]))
 
 
-def _addresses(cloud: Cloud, stack: str) -> Iterator[Thing]:
-    for one in cloud.client("ec2").describe_addresses(Filters=[{"Name": f"tag:{TAG}", "Values": [stack]}])[
+def _addresses(look: Look) -> Iterator[Thing]:
+    for one in look.client("ec2").describe_addresses(Filters=[{"Name": f"tag:{TAG}", "Values": [look.stack]}])[
         "Addresses"
     ]:
         yield Thing("address", str(one["AllocationId"]), str(one["PublicIp"]))

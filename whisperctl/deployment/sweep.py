@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from whisperctl.deployment import kinds, kinds_ec2
 from whisperctl.deployment.cloud import Cloud, error_code, plainly
-from whisperctl.deployment.things import Kind, Thing, arns
+from whisperctl.deployment.things import Kind, Look, Thing
 
 __all__ = ["KINDS", "Thing", "delete", "find", "unknown"]
 
@@ -58,14 +58,15 @@ KINDS: dict[str, Kind] = kinds_ec2.KINDS | kinds.KINDS
 
 def find(cloud: Cloud, stack: str) -> list[Thing]:
     """Everything of every kind that carries the tag now."""
+    look = Look(cloud, stack)
     with plainly():
-        return [thing for kind in KINDS.values() for thing in kind.find(cloud, stack)]
+        return [thing for kind in KINDS.values() for thing in kind.find(look)]
 
 
 def unknown(cloud: Cloud, stack: str) -> list[str]:
     """ARNs under the tag of kinds that are not deleted here. The tagging API may name one that went minutes ago."""
     with plainly():
-        return [arn for arn in arns(cloud, stack) if not any(part in arn for part in KNOWN)]
+        return [arn for arn in Look(cloud, stack).arns if not any(part in arn for part in KNOWN)]
 
 
 def delete(cloud: Cloud, thing: Thing) -> bool:
