@@ -32,6 +32,19 @@ def test_a_burst_with_the_end_right_behind_it_loses_no_word(launcher: Launcher) 
     assert "status" in client.messages[-1], "nothing comes after END"
 
 
+def test_the_end_of_a_sentence_that_is_known_is_not_said_again(launcher: Launcher) -> None:
+    """Half a word at the beginning, as a connection hears it that begins again, and a pause before what is new."""
+    rest = speech("train")[round(3.5 * RATE) :][: round(0.6 * RATE)]
+    known = np.concatenate([rest, silence(0.4)])
+    with launcher.connect(known_s=len(known) / RATE) as client:
+        client.until("SERVER_READY")
+        client.send(np.concatenate([known, silence(0.1), speech("short")]))
+        client.end()
+        assert client.until_closed()[0] == 1000
+    assert words(client.text) == reference("short")
+    assert min(float(segment["start"]) for segment in client.final.values()) >= 1.0
+
+
 def test_speech_as_it_is_spoken(launcher: Launcher) -> None:
     clip = speech("short")
     with launcher.connect() as client:
