@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +30,9 @@ def on_call(operation: str, when: str, number: int, act: Callable[[], None]) -> 
     def met(**_: Any) -> None:
         if next(count) == number:
             act()
-            time.sleep(5)  # a signal to ourselves may take a moment
+            # A signal to ourselves may take a moment. Only the main thread hears it, and waits for the others.
+            if threading.current_thread() is threading.main_thread():
+                time.sleep(5)
 
     if not operation.startswith(("POST ", "GET ")):
         SESSION.events.register(f"{'before' if when == 'before' else 'after'}-call.*.{operation}", met)
