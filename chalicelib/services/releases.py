@@ -75,7 +75,8 @@ def begin(
 ) -> dict[str, Any]:
     """Begin a rollout of `release`, by default the one uploaded last, and move it as far as it goes at once.
 
-    Conflict when one runs already or streams are live and it is not forced; NotFound when there is no such release.
+    Conflict when one runs already, or when streams are live, a host would be changed and it is not forced; NotFound when
+    there is no such release.
     """
     artifacts = _artifacts(context)
     name = release or (artifacts.read(latest_key(target)) or b"").decode().strip()
@@ -90,15 +91,6 @@ def begin(
     views = [one for one in _of(observation, target) if one.machine.state not in _GONE]
     if not views:
         raise Conflict(f"No {target} host belongs to this stack.")
-    live = [
-        {"instance_id": view.instance_id, "sid": stream.sid}
-        for view in observation.gpus
-        if view.machine.state is MachineState.RUNNING
-        for stream in view.streams()
-    ]
-    if live and not force:
-        words = "one stream is" if len(live) == 1 else f"{len(live)} streams are"
-        raise Conflict(f"{words.capitalize()} live; wait for the end, or force it.", streams=live)
     # Those awake first: they serve, and a release that fails there never reaches the others.
     hosts = sorted(views, key=lambda one: (not one.machine.state.awake, one.instance_id))
     rollout = Rollout(
@@ -112,6 +104,8 @@ def begin(
         force,
         context.settings.api_url or api_url,
     )
+    if not force and not all(_is_current(context, rollout, view) for view in views):
+        _refuse_under_streams(observation)
     try:
         context.store.write(
             Put(rollout_key(rollout.id), data_of(rollout), 0, now + KEPT_S),
@@ -124,6 +118,18 @@ def begin(
     context.wishes_changed(cause)
     progress(context, cause)
     return _described(_held(context, rollout.id)[0])
+
+
+def _refuse_under_streams(observation: Observation) -> None:
+    live = [
+        {"instance_id": view.instance_id, "sid": stream.sid}
+        for view in observation.gpus
+        if view.machine.state is MachineState.RUNNING
+        for stream in view.streams()
+    ]
+    if live:
+        words = "one stream is" if len(live) == 1 else f"{len(live)} streams are"
+        raise Conflict(f"{words.capitalize()} live; wait for the end, or force it.", streams=live)
 
 
 def look(context: Context, rollout_id: str, cause: Cause) -> dict[str, Any]:

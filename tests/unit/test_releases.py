@@ -220,6 +220,21 @@ def test_live_streams_refuse_it_unless_it_is_forced(world: World) -> None:
     assert (GPU, "activate") in world.verbs()
 
 
+def test_live_streams_do_not_matter_where_nothing_would_change(world: World) -> None:
+    name = world.upload()
+    world.awake()
+    world.begin()
+    world.tick()
+    world.awake(sids=("s1",), release=name)
+    sent = len(world.verbs())
+    again = world.begin()
+    assert (again["state"], [one["name"] for one in again["steps"]]) == ("succeeded", ["already current"])
+    assert len(world.verbs()) == sent
+    world.artifacts.write(releases.settings_key("gpu"), b"WHISPER_MAX_STREAMS=3\n")
+    with pytest.raises(Conflict, match="One stream is live"):
+        world.begin()
+
+
 def test_a_stream_that_begins_meanwhile_is_waited_for(world: World) -> None:
     world.upload()
     world.awake()
