@@ -99,6 +99,7 @@ def test_every_line_for_the_edge_is_a_setting_of_its_caddyfile() -> None:
 
 def test_a_stack_gives_its_settings_back() -> None:
     mine = settings(certificate="address", clients="192.0.2.7/32", IdleMinutes="5", model="small.en", profile="cuda")
+    mine.values["python"] = "3.12"
     edge = edge_lines(mine, OUTPUTS)
     theirs = from_stack("prod", "eu-central-1", {"IdleMinutes": "5"}, edge, {"model": "small.en", "profile": "cuda"})
     assert theirs.values == mine.values
