@@ -179,6 +179,8 @@ class Memory:
     forced_at: float | None = None
     """When it was last stopped by force because it was stuck."""
     restarted_at: float | None = None
+    fell_at: float | None = None
+    """When it last left a time awake without having been asked to."""
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,8 @@ def _entered(memory: Memory, machine: Machine, intent: Intent | None, now: float
             running_at = now
         return replace(entered, awake_since=since, running_at=running_at, refusal=None, short=())
     asked = intent is not None and intent.action == STOP
+    if before.awake and not asked:
+        entered = replace(entered, fell_at=now)
     if before.awake and memory.role is Role.GPU and not served and not asked:
         entered = failed(entered, "the machine stopped by itself before it was ready", SELF_STOP_PAUSE_S, now)
     return replace(entered, awake_since=None, running_at=None, ready_at=None, drain=None)

@@ -75,8 +75,8 @@ def begin(
 ) -> dict[str, Any]:
     """Begin a rollout of `release`, by default the one uploaded last, and move it as far as it goes at once.
 
-    Conflict when one runs already, or when streams are live, a host would be changed and it is not forced; NotFound when
-    there is no such release.
+    Conflict when one runs already, or when streams are live, a host would be changed and it is not forced; NotFound
+    when there is no such release.
     """
     artifacts = _artifacts(context)
     name = release or (artifacts.read(latest_key(target)) or b"").decode().strip()
@@ -115,8 +115,10 @@ def begin(
     except StoreConflict:
         running = next((one.id for one in load(context.store).wishes.installations if one.target == target), None)
         raise Conflict(f"A rollout to the {target} hosts runs already.", rollout=running) from None
-    context.wishes_changed(cause)
-    progress(context, cause)
+    progress(context, cause)  # first: what is current already needs no machine awake
+    if load(context.store).wishes.installations:
+        context.wishes_changed(cause)
+        progress(context, cause)
     return _described(_held(context, rollout.id)[0])
 
 
