@@ -6,6 +6,7 @@ says. `decide` never acts and never waits; it is asked again at the next tick, e
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
@@ -111,7 +112,7 @@ def decide(observation: Observation, wishes: Wishes, rules: Rules, now: float) -
     """One decision for each GPU machine, in the order of their ids.
 
     One wish or a hundred want one machine for now; the machine that is awake serves before one that would
-    have to be started, one that has been ready before one that runs only, and of those that would have to be
+    have to be started, of those awake the one that has been ready longest, and of those that would have to be
     started, the lowest rung of the capacity ladder.
     """
     scene = _scene(observation, wishes, rules, now)
@@ -130,7 +131,9 @@ def _chosen(scene: _Scene) -> str | None:
         place, wait = 6, refusal.until if refusal is not None else 0.0
         if state is MachineState.RUNNING:
             lost = view.silent(scene.now) or _mute(scene, view)
-            place, wait = (5 if lost else 0 if view.memory.drain is None else 2), float(view.memory.ready_at is None)
+            since = view.memory.ready_at
+            place = 5 if lost else 0 if view.memory.drain is None else 2
+            wait = since if since is not None else math.inf
         elif state is MachineState.PENDING:
             place, wait = 1, 0.0
         elif view.instance_id in rungs:

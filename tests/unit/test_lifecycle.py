@@ -211,15 +211,16 @@ def test_of_two_the_one_awake_serves() -> None:
     assert [d.action for d in decide(Observation(both), SESSION, RULES, NOON)] == [Action.HOLD, Action.START]
 
 
-def test_a_machine_that_is_ready_is_not_stopped_for_one_that_only_runs() -> None:
-    """A second machine with the lower id joins, blank, while somebody has booked the first one and nobody speaks."""
-    joining = gpu(report_age=None, awake_since=NOON - 5, name="i-1")
-    ready = gpu(name="i-2", ready_at=NOON - 3500)
+def test_a_machine_that_serves_is_not_stopped_for_one_that_joins() -> None:
+    """A second machine with the lower id comes, blank at first, while the first one is booked and nobody speaks."""
+    serving = gpu(name="i-2", ready_at=NOON - 3500)
+    blank = gpu(report_age=None, awake_since=NOON - 5, name="i-1")
+    ready = gpu(awake_since=NOON - 65, name="i-1", ready_at=NOON - 5)
     booked = Wishes(bookings=(Booking("b", NOON - 3600, NOON + 3600, NOON - 3600, "eve"),))
-    assert [d.action for d in decide(Observation((joining, ready)), booked, RULES, NOON)] == [
-        Action.HOLD,
-        Action.HOLD,
-    ]
+    for joining in (blank, ready):
+        decisions = decide(Observation((joining, serving)), booked, RULES, NOON)
+        assert [one.action for one in decisions] == [Action.HOLD, Action.HOLD]
+        assert decisions[1].reason == "eve booked it until 13:00"
 
 
 moments = st.floats(-100_000, 0).map(lambda back: NOON + back) | st.floats(-30, 0).map(lambda back: NOON + back)
