@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from tests.hosts.world import World
@@ -127,11 +127,23 @@ def close_session(world: World, session: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def open_stream(world: World, session: dict[str, Any] | None = None) -> Iterator[LiveStream]:
-    """A stream through the edge; its session, if it was made here, is closed at the end."""
+def open_stream(world: World, session: dict[str, Any] | None = None, asks_for_s: float = 0.0) -> Iterator[LiveStream]:
+    """A stream through the edge; its session, if it was made here, is closed at the end.
+
+    `asks_for_s`: an edge that finds no GPU host is asked again for so long, as every client does.
+    """
     found = session or open_session(world)
+
+    def dialled() -> ClientConnection | None:
+        try:
+            return dial(found["ws_url"], found["ticket"], world.stack.ca_cert)
+        except InvalidStatus as refused:
+            if refused.response.status_code != 503 or not asks_for_s:
+                raise
+            return None
+
     try:
-        with dial(found["ws_url"], found["ticket"], world.stack.ca_cert) as connection:
+        with wait_until(dialled, asks_for_s, "the edge to find a GPU host", every=0.5) as connection:
             yield LiveStream(connection, found)
     finally:
         if session is None:
