@@ -190,7 +190,8 @@ def _stopped(scene: _Scene, view: View, wanted: bool) -> Decision:
         if refusal is not None and scene.now < refusal.until:
             return _hold(view, refusal.message, Next("start", refusal.until, "EC2 is asked again"))
         if view.memory.fell_at is not None and view.memory.fell_at >= installation.created_at:
-            return _hold(view, "it was switched off in the middle of an installation", Next("verify", None, "the rollout ends"))
+            words = "it was switched off in the middle of an installation"
+            return _hold(view, words, Next("verify", None, "the rollout ends"))
         return Decision(view.instance_id, Action.START, f"release {installation.release} is to be installed")
     if not wanted:
         if not scene.admission.open:
