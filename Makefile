@@ -14,13 +14,13 @@ demo:  ## the whole product on this machine: prints READY and an address (DEMO="
 	@.ci/setup-venv requirements-local.txt
 	@exec .venv/bin/whisperctl local $(DEMO)
 
-# What runs in real time has the machine for itself; what only computes runs in two workers.
-LIVE := tests/app tests/bootstrap tests/browser tests/hosts tests/session
-COMPUTED := tests/chaos tests/contract tests/deployment tests/package tests/unit
+# What is timed has the machine for itself; the rest runs in two workers, the hosts with systemd in one of them.
+TIMED := tests/app tests/bootstrap tests/browser
+REST := tests/hosts tests/deployment tests/package tests/chaos tests/contract tests/session tests/unit
 
 test: setup  ## every test that this machine can run; says what the others need
-	$(PY) -m pytest $(LIVE)
-	$(PY) -m pytest -n 2 --dist loadgroup $(COMPUTED)
+	$(PY) -m pytest $(TIMED)
+	$(PY) -m pytest -n 2 --dist loadgroup $(REST)
 	@$(PY) -m tests.javascript
 
 test-hosts: setup  ## all tests on hosts with systemd, faults too (root; a root tree is made the first time)
