@@ -174,6 +174,7 @@ def test_no_room_anywhere_says_so_and_is_tried_again(pool: Stack) -> None:
     pool.faults(capacity=[{}])
     log = Log(pool)
     session = opened(pool)
+    wait_until(lambda: log.events("gpu.no_capacity"), 10, "every rung to be asked")
     seen = pool.status()
     assert seen["phase"] == "waking.capacity"
     assert "AWS has no" in seen["reason"]
