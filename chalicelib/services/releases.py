@@ -118,7 +118,6 @@ def begin(
     progress(context, cause)  # first: what is current already needs no machine awake
     if load(context.store).wishes.installations:
         context.wishes_changed(cause)
-        progress(context, cause)
     return _described(_held(context, rollout.id)[0])
 
 

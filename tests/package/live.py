@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from chalicelib import wiring
+from chalicelib.domain.machines import Machine, Role
 from chalicelib.ports import Put
 from chalicelib.services import tokens
 from chalicelib.services.context import Context
@@ -63,9 +64,9 @@ class Live:
         return held
 
     @property
-    def gpu_ip(self) -> str:
-        (found,) = [one.private_ip for one in self.context.machines.describe() if one.instance_id == self.gpu]
-        assert found is not None
+    def serving(self) -> Machine:
+        """The GPU machine that is awake: which of the two was started, their ids decide."""
+        (found,) = [one for one in self.context.machines.describe() if one.role is Role.GPU and one.state.awake]
         return found
 
     @property

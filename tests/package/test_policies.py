@@ -105,8 +105,8 @@ def probes(live: Live) -> None:
 def minute(live: Live, seconds: float = 60) -> None:
     live.clock.advance(seconds)
     streaming = {"model": "tiny.en", "models": ["tiny.en"], "device": "cuda", "max_streams": 4, "streams": []}
-    live.report(live.gpu, **streaming)
-    live.report(live.edge, upstreams=list(live.forwards or (live.gpu_ip,)))
+    live.report(live.serving.instance_id, **streaming)
+    live.report(live.edge, upstreams=list(live.forwards or (str(live.serving.private_ip),)))
     live.visit("tick")
     live.visit("probe")
 
