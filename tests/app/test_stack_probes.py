@@ -182,6 +182,7 @@ def test_an_edge_that_forwards_wrongly_is_named_and_told_again(stack: Stack, hos
     _, edge = hosts
     log = Log(stack)
     with breaking.wrong_upstream(edge):
+        wait_until(lambda: stack.status()["edge"]["upstreams"] == [breaking.WRONG], 20, "the edge to report it")
         later(stack, 70)  # past the time in which an edge may not have heard yet
         words = ("upstream", f"forwards to {breaking.WRONG}", "whisperctl refresh")
         row("the edge forwards to a wrong address", assert_named(ask(stack), *words))
@@ -189,6 +190,8 @@ def test_an_edge_that_forwards_wrongly_is_named_and_told_again(stack: Stack, hos
         assert_named(looked(stack, until=lambda one: one["cause"] == "upstream", ticks=1), *words)
         wait_until(lambda: len(log.events("edge.refresh")) == 1, 20, "the edge to be told again")
         assert len(log.events("repair.refresh")) == 1
+        # Before the clock jumps: a command that is not delivered within its 30 seconds is lost.
+        wait_until(lambda: stack.status()["edge"]["upstreams"] != [breaking.WRONG], 20, "the edge to follow")
         later(stack, 60)
         looked(stack, until=lambda one: bool(one["ok"]))
 
