@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
 
 from tests.stack import Stack, start_stack
+
+# Whoever starts the tests behind a shell's `&` has them ignore Ctrl-C, and what they start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NEEDS = {"chromium": "apt-get install chromium"}
 
