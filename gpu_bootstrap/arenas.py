@@ -8,7 +8,7 @@ M_ARENA_MAX = -8
 """mallopt(3): the most arenas there may be. As it comes: eight for each core."""
 MOST = 2
 """Every connection has threads of its own, and each may get an arena that keeps what its decodes once needed: after
-2,000 connections 385 MB instead of 263, and no faster."""
+2,000 poisoned connections 385 MB instead of 270. A backlog was decoded no faster with more of them."""
 
 
 def limit() -> bool:

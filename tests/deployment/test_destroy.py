@@ -8,13 +8,12 @@ from __future__ import annotations
 import gzip
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.deployment.world import STACK, Cut, World, empty_account
+from tests.deployment.world import STACK, Cut, World
 from whisperctl.deployment.cloud import TAG
 from whisperctl.deployment.keep import read_about, unfinished
 
@@ -47,18 +46,6 @@ IN_DESTROY = (
     Cut("DeleteLogGroup", number=3),
 )
 """In the order in which a run comes by them; each later run goes on from the one before."""
-
-
-@pytest.fixture(scope="module")
-def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with empty_account(tmp_path_factory.mktemp("empty") / "account") as world:
-        yield world
-
-
-@pytest.fixture
-def world(account: World) -> World:
-    account.empty()
-    return account
 
 
 def tags(stack: str = STACK) -> list[dict[str, str]]:

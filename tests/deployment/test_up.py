@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.deployment.world import STACK, Cut, World, empty_account
+from tests.deployment.world import STACK, Cut, World
 from whisperctl.deployment.cloud import TAG
 from whisperctl.deployment.record import differences, read
 
@@ -40,18 +39,6 @@ BETWEEN_AND_INSIDE = (
 """In the order in which a run comes by them; each later run goes on from the one before."""
 RECORDS = Path(__file__).parent / "records"
 WRITES = ("Create", "Put", "Update", "Delete", "Execute", "Run", "Send", "Modify", "Allocate", "Terminate")
-
-
-@pytest.fixture(scope="module")
-def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with empty_account(tmp_path_factory.mktemp("empty") / "account") as world:
-        yield world
-
-
-@pytest.fixture
-def world(account: World) -> World:
-    account.empty()
-    return account
 
 
 def tokens(world: World) -> list[dict[str, Any]]:

@@ -157,12 +157,12 @@ class World:
 
 
 @contextlib.contextmanager
-def empty_account(folder: Path) -> Iterator[World]:
-    """`python -m whisperctl.local.empty`, its hosts empty and its times short, until the block ends."""
+def empty_account(folder: Path, *options: str, end_s: float = 30) -> Iterator[World]:
+    """`python -m whisperctl.local.empty` until the block ends; without options without hosts, and quick."""
     folder.mkdir(parents=True, exist_ok=True)
     errors = folder / "stderr.log"
-    arguments = ["--state-dir", str(folder / "account"), "--hosts", "none", "--port", str(free_port())]
-    arguments += ["--seconds", "0.001", "--boot-seconds", "0.05"]
+    short = ["--hosts", "none", "--port", str(free_port()), "--seconds", "0.001", "--boot-seconds", "0.05"]
+    arguments = ["--state-dir", str(folder / "account"), *(options or short)]
     with errors.open("w") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "whisperctl.local.empty", *arguments],
@@ -179,7 +179,7 @@ def empty_account(folder: Path) -> Iterator[World]:
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(30)
+            process.wait(end_s)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

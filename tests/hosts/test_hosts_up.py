@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployment.world import STACK, World
+from tests.deployment.world import STACK, World, empty_account
 from tests.stack import ROOT
 from whisperctl.releases.sources import this_machine
 
@@ -28,24 +27,8 @@ EDGES = {"x86_64": "t3.micro", "aarch64": "t4g.micro"}
 @pytest.fixture
 def account(tmp_path: Path) -> Iterator[World]:
     """An empty account whose machines are hosts with systemd."""
-    errors = tmp_path / "account.log"
-    arguments = ["--state-dir", str(tmp_path / "account"), "--hosts", "systemd"]
-    with errors.open("w") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "whisperctl.local.empty", *arguments],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line, errors.read_text()[-3000:]
-    try:
-        yield World(json.loads(line)["aws_endpoint"], tmp_path / "runs", process)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(120)
+    with empty_account(tmp_path, "--hosts", "systemd", end_s=120) as world:
+        yield world
 
 
 def whisperctl(account: World, folder: Path, line: str, **environment: str) -> subprocess.CompletedProcess[str]:
